@@ -1,0 +1,340 @@
+//! What to do with a command line: run it as a stream, or hand it to the real ffmpeg.
+//!
+//! A [`Plan`] is intent, freed from ffmpeg's spelling: `h264_vaapi`, `h264_qsv` and `libx264` all
+//! become "encode H.264", and the chain that a vendor needs around a scaler becomes a
+//! [`Scale`]. Whoever carries out the plan chooses its own means; what must come out is
+//! fixed here.
+//!
+//! Invariants:
+//! - A plan is pure data: made without touching disk or network, equal for equal arguments.
+//! - Nothing of the command line is dropped in silence: an option that is not understood makes a
+//!   [`Plan::Passthrough`] which names it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The decision about one command line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "plan", rename_all = "snake_case")]
+pub enum Plan {
+    /// A stream that the gateway runs.
+    Transcode(Box<Transcode>),
+    /// A call for the real ffmpeg, untouched.
+    Passthrough(Passthrough),
+}
+
+/// Why a command goes to the real ffmpeg.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passthrough {
+    /// The kind of call or the doubt, as a stable label for counters.
+    pub kind: PassthroughKind,
+    /// For people: what was met, with the option or filter in question.
+    pub reason: String,
+}
+
+/// Label of a passthrough, stable across releases (used as a metric label).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PassthroughKind {
+    /// A question about ffmpeg itself (`-version`, `-encoders`, ... contract 1.2-1.3). The hook
+    /// prints nothing for these.
+    Probe,
+    /// A job other than an HLS transcode: images, trickplay, subtitles, attachments, loudness.
+    NotATranscode,
+    /// An HLS or progressive transcode of a kind that is not run by the gateway.
+    UnsupportedKind,
+    /// An option, value or filter that is not understood.
+    UnknownArgument,
+    /// An input that the gateway can't be handed (network, device, disc).
+    UnsupportedInput,
+    /// A codec, filter or feature that is understood and not offered.
+    UnsupportedFeature,
+}
+
+/// A stream: inputs, what becomes of picture and sound, and the segments to write.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Transcode {
+    /// Files in the order of the command line. At least one.
+    pub inputs: Vec<Input>,
+    /// The picture, if the output has one.
+    pub video: Option<Video>,
+    /// The sound, if the output has one.
+    pub audio: Option<Audio>,
+    /// `-start_at_zero`: source time counts from the container's first timestamp instead of from
+    /// the container's own zero (contract 2.1.1).
+    pub start_at_zero: bool,
+    /// The HLS output.
+    pub output: HlsOutput,
+}
+
+/// One `-i`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// A local file (`file:` removed).
+    pub path: PathBuf,
+    /// `-f` in front of the input, as given (`matroska`, `mov,mp4,...`). A hint only.
+    pub format: Option<String>,
+    /// `-ss` in microseconds; `None` without one.
+    pub start_us: Option<u64>,
+    /// False with `-noaccurate_seek`: output may begin at the keyframe before `start_us`.
+    pub accurate: bool,
+}
+
+/// A stream of an input, in ffmpeg's numbering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRef {
+    /// Index into [`Transcode::inputs`].
+    pub input: usize,
+    /// Which stream of that input.
+    pub stream: StreamSelect,
+}
+
+/// How a stream is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamSelect {
+    /// Index within the file, all kinds counted together (`0:2`).
+    Index(u32),
+    /// No `-map`: the first (best) of its kind.
+    Best,
+}
+
+/// The picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Video {
+    /// Where it comes from.
+    pub source: StreamRef,
+    /// What becomes of it.
+    pub action: VideoAction,
+    /// `-tag:v` (`hvc1`), for MP4 sample entries.
+    pub tag: Option<String>,
+}
+
+/// Copy or encode.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "one per stream, never in a collection")]
+pub enum VideoAction {
+    /// Packets pass unchanged (apart from Annex B / length-prefix framing).
+    Copy,
+    /// Decode, filter, encode.
+    Encode(VideoEncode),
+}
+
+/// Everything asked of the picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoEncode {
+    /// Output codec.
+    pub codec: VideoCodec,
+    /// The encoder as the command names it (`h264_vaapi`, `libx264`), for logs and defaults.
+    pub encoder: String,
+    /// Rate control.
+    pub rate: RateControl,
+    /// `-preset` as given.
+    pub preset: Option<String>,
+    /// `-profile:v` as given (`high`, `main`, `constrained_baseline`).
+    pub profile: Option<String>,
+    /// `-level` times ten: 41 for level 4.1, whatever the spelling was (`41`, `4.1`, HEVC 123).
+    pub level: Option<u32>,
+    /// `-x264opts` / `-x264-params` / `-x265-params`, split at `:` into key and value; a lone key
+    /// has an empty value. In order.
+    pub encoder_params: Vec<(String, String)>,
+    /// Where keyframes must stand.
+    pub keyframes: Keyframes,
+    /// Deinterlacing.
+    pub deinterlace: Option<Deinterlace>,
+    /// Target size; `None` keeps the source's.
+    pub scale: Option<Scale>,
+    /// Upper bound on or fixed output frame rate (`fps=`, `-r`), as a fraction.
+    pub frame_rate: Option<(u32, u32)>,
+    /// Colour tags asserted at the head of the chain (`setparams`).
+    pub colour: Option<ColourTags>,
+}
+
+/// Codec of an encoded picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VideoCodec {
+    /// H.264 / AVC.
+    H264,
+    /// H.265 / HEVC, 8 bit Main.
+    Hevc,
+}
+
+/// How bits are spent. Rates in bit/s, buffer in bits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct RateControl {
+    /// `-crf`.
+    pub crf: Option<f64>,
+    /// `-b:v`.
+    pub bitrate: Option<u64>,
+    /// `-maxrate`.
+    pub max_bitrate: Option<u64>,
+    /// `-bufsize`.
+    pub buffer_bits: Option<u64>,
+    /// `-rc_mode` as given (`VBR`, `CBR`).
+    pub mode: Option<String>,
+    /// `-low_power 1`.
+    pub low_power: bool,
+    /// `-compression_level`.
+    pub compression_level: Option<u32>,
+}
+
+/// The keyframe rule of a command (contract 2.2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keyframes {
+    /// A keyframe at the first frame at or after every multiple of this many seconds, counted
+    /// from the first frame of the run (`expr:gte(t,n_forced*3)` in all its spellings).
+    Every(f64),
+    /// A keyframe every so many frames (`-g N -keyint_min N`).
+    EveryFrames(u32),
+}
+
+/// Deinterlacing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deinterlace {
+    /// One output frame per field (doubles the rate) instead of one per frame.
+    pub per_field: bool,
+}
+
+/// Target picture size.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// Exactly this many pixels.
+    Exact {
+        /// Width in pixels, even.
+        width: u32,
+        /// Height in pixels, even.
+        height: u32,
+    },
+    /// Jellyfin's software expression
+    /// `trunc(min(max(iw\,ih*a)\,min(MW\,MH*a))/2)*2:trunc(min(max(iw/a\,ih)\,min(MW/a\,MH))/2)*2`
+    /// (contract 2.5): fit within the box, keep the display aspect, never enlarge, even sizes.
+    Fit {
+        /// `MW`.
+        max_width: u32,
+        /// `MH`.
+        max_height: u32,
+    },
+}
+
+/// Colour description, ffmpeg's names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColourTags {
+    /// `color_primaries` (`bt709`).
+    pub primaries: String,
+    /// `color_trc` (`bt709`).
+    pub transfer: String,
+    /// `colorspace` (`bt709`).
+    pub matrix: String,
+}
+
+/// The sound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Audio {
+    /// Where it comes from.
+    pub source: StreamRef,
+    /// What becomes of it.
+    pub action: AudioAction,
+}
+
+/// Copy or encode.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AudioAction {
+    /// Packets pass unchanged (apart from ADTS / raw AAC framing).
+    Copy,
+    /// Decode, mix, encode.
+    Encode(AudioEncode),
+}
+
+/// Everything asked of the sound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AudioEncode {
+    /// Output codec.
+    pub codec: AudioCodec,
+    /// `-ac`.
+    pub channels: Option<u32>,
+    /// `-ab` in bit/s.
+    pub bitrate: Option<u64>,
+    /// Variable bit rate quality as given (`-vbr:a 5`, `-qscale:a 2`), in the encoder's own scale.
+    pub quality: Option<f64>,
+    /// `-ar` in Hz.
+    pub sample_rate: Option<u32>,
+    /// `volume=` as a linear factor.
+    pub volume: Option<f64>,
+}
+
+/// Codec of encoded sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AudioCodec {
+    /// AAC-LC.
+    Aac,
+    /// AC-3.
+    Ac3,
+    /// E-AC-3.
+    Eac3,
+    /// MPEG-1 layer III.
+    Mp3,
+    /// Opus.
+    Opus,
+    /// FLAC.
+    Flac,
+}
+
+/// Where and how segments are written (contract 2.1, 4).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HlsOutput {
+    /// Directory of playlist and segments, as given.
+    pub directory: PathBuf,
+    /// Container of the segments.
+    pub container: Container,
+    /// `-hls_time` in seconds.
+    pub segment_seconds: f64,
+    /// `-start_number`.
+    pub start_number: u64,
+    /// What stands before the number in a segment's name (`{ID}`).
+    pub segment_prefix: String,
+    /// What stands behind it (`.ts`).
+    pub segment_suffix: String,
+    /// File name of the playlist (`{ID}.m3u8`).
+    pub playlist: String,
+    /// When the playlist is written.
+    pub playlist_type: PlaylistType,
+    /// `-hls_base_url`, put before each name in the playlist.
+    pub base_url: String,
+    /// `-max_delay` in microseconds; MPEG-TS timestamps start at twice this (contract 4).
+    pub max_delay_us: u64,
+}
+
+/// Container of the segments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Container {
+    /// MPEG-TS.
+    MpegTs,
+    /// Fragmented MP4 with one init file.
+    Fmp4 {
+        /// `-hls_fmp4_init_filename`, a bare name in the output directory.
+        init: String,
+        /// `+frag_discont`: `tfdt` carries source time. Without it ffmpeg writes edit lists
+        /// relative to each run's init file.
+        absolute: bool,
+        /// `+skip_sidx`.
+        skip_sidx: bool,
+    },
+}
+
+/// `-hls_playlist_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaylistType {
+    /// Written once, at the end.
+    Vod,
+    /// Rewritten with each segment.
+    Event,
+}

@@ -1,0 +1,199 @@
+//! What hook, gateway and worker say to each other.
+//!
+//! ```text
+//! hook     ── HookToGateway ──▶ gateway ── GatewayToWorker ──▶ worker
+//! hook     ◀── GatewayToHook ── gateway ◀── WorkerToGateway ── worker
+//! ```
+//!
+//! Invariants:
+//! - The first message of a hook is [`HookToGateway::Job`], with the inputs and then the output
+//!   directory as descriptors. The answer is `Accepted` or `Declined`; until `Committed` the hook
+//!   may still run the real ffmpeg instead.
+//! - A lost connection is a message too: to the gateway it says that the hook is gone (the stream
+//!   ends), to the hook that the gateway is gone.
+//! - Times are microseconds relative to the first output frame unless named otherwise.
+
+use std::fmt;
+
+use ffmpeg_args::Transcode;
+use serde::{Deserialize, Serialize};
+
+/// Version of this language. Both sides refuse another one: they are installed together.
+pub const PROTOCOL: u32 = 1;
+
+/// Number of a stream, unique within a gateway's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StreamId(pub u64);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s{}", self.0)
+    }
+}
+
+/// From the hook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum HookToGateway {
+    /// A stream to run. Descriptors: one per input, read only, in order; then the output directory.
+    Job {
+        /// [`PROTOCOL`] of the hook.
+        protocol: u32,
+        /// What to do.
+        transcode: Box<Transcode>,
+    },
+    /// A key from Jellyfin, or a signal.
+    Control(Control),
+}
+
+/// What the viewer's side asks of a running stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// `q` or SIGTERM: write what there is as the last segment, then end.
+    Quit,
+    /// `p`: take no more input for now.
+    Pause,
+    /// `u`: go on.
+    Resume,
+}
+
+/// To the hook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum GatewayToHook {
+    /// A worker has the stream.
+    Accepted {
+        /// Its number.
+        stream: StreamId,
+        /// [`PROTOCOL`] of the gateway.
+        protocol: u32,
+    },
+    /// The stream can't be run; nothing has been written. The hook runs the real ffmpeg.
+    Declined {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The worker's graph runs; a line for the log that says how.
+    Running {
+        /// Which backend, for example `software`.
+        backend: String,
+        /// One line: decoder, filters, encoder.
+        description: String,
+    },
+    /// The first file is about to appear: from here on there is no falling back to ffmpeg.
+    Committed,
+    /// A segment stands complete under its final name.
+    SegmentComplete {
+        /// Its number.
+        number: u64,
+    },
+    /// Where the stream is; at most twice a second.
+    Progress(Progress),
+    /// A line for Jellyfin's log.
+    Log {
+        /// Without line end.
+        line: String,
+    },
+    /// The stream is over; the last message.
+    Ended(Ending),
+}
+
+/// How far a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Frames (video) or packets (audio only) written.
+    pub frames: u64,
+    /// Media time written, relative to the first frame.
+    pub position_us: u64,
+    /// Same, on the source's clock.
+    pub source_us: i64,
+    /// Bytes in segments so far.
+    pub bytes: u64,
+    /// Wall time since the start without pauses.
+    pub elapsed_us: u64,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Ending {
+    /// Everything written, playlist too.
+    Complete,
+    /// As asked by [`Control::Quit`]; last partial segment and playlist written.
+    Quit,
+    /// It broke off. Whole segments stay, nothing partial does.
+    Failed {
+        /// For people.
+        reason: String,
+        /// Whose fault it was.
+        fault: Fault,
+    },
+}
+
+/// Whose fault a failure is; decides whether another try can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The file: damaged, or not what the command says.
+    Input,
+    /// The output directory: gone, full, read only.
+    Output,
+    /// The plan asks for what this installation lacks.
+    Unsupported,
+    /// GPU or driver.
+    Device,
+    /// The worker process died or hung.
+    Worker,
+    /// The gateway is shutting down or out of room.
+    Gateway,
+}
+
+/// To a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum GatewayToWorker {
+    /// The one stream of this process, with the descriptors of [`HookToGateway::Job`].
+    Start {
+        /// Its number, for logs.
+        stream: StreamId,
+        /// What to do.
+        transcode: Box<Transcode>,
+    },
+    /// As the hook's.
+    Control(Control),
+}
+
+/// From a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WorkerToGateway {
+    /// Warm: libraries loaded, a stream may be given.
+    Ready {
+        /// [`PROTOCOL`] of the worker.
+        protocol: u32,
+    },
+    /// The graph is built and runs.
+    Running {
+        /// Which backend.
+        backend: String,
+        /// One line for people.
+        description: String,
+    },
+    /// See [`GatewayToHook::Committed`].
+    Committed,
+    /// See [`GatewayToHook::SegmentComplete`].
+    SegmentComplete {
+        /// Its number.
+        number: u64,
+    },
+    /// See [`GatewayToHook::Progress`].
+    Progress(Progress),
+    /// See [`GatewayToHook::Log`].
+    Log {
+        /// Without line end.
+        line: String,
+    },
+    /// The stream is over; the worker exits.
+    Ended(Ending),
+}
