@@ -1,1 +1,28 @@
-//! placeholder
+//! Encoded samples in, HLS segments as Jellyfin expects them out (contract 2.1 and 4).
+//!
+//! ```text
+//! Sample ─▶ Interleaver ─▶ cut rule ─▶ MPEG-TS or fMP4 ─▶ {prefix}{n}{suffix}.{tag}.tmp ─▶ rename
+//! ```
+//!
+//! The [`Segmenter`] takes samples of all tracks, in any mix, with times on the source's timeline,
+//! and writes into a directory that it was handed as a descriptor. Which encoder made the samples,
+//! and by what framework they travelled, is unknown here.
+//!
+//! Invariants:
+//! - A final name (`{prefix}{n}{suffix}`, the init file, the playlist) only ever appears by rename
+//!   of a complete file; segments appear in order.
+//! - Files are reached through the directory's descriptor alone, never by path.
+//! - Two runs of the same job write the same codec headers: no clocks, no random numbers.
+
+#![forbid(unsafe_code)]
+
+pub mod directory;
+mod error;
+mod interleave;
+mod segmenter;
+mod track;
+
+pub use error::WriteError;
+pub use interleave::Interleaver;
+pub use segmenter::{Counters, Event, Segmenter};
+pub use track::{Sample, Track, TrackFormat};

@@ -1,0 +1,107 @@
+//! What comes in: tracks and their samples.
+
+use bytes::Bytes;
+
+/// One elementary stream of the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Track {
+    /// Codec and whatever its headers need.
+    pub format: TrackFormat,
+}
+
+/// Codec of a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrackFormat {
+    /// H.264. Samples are Annex B access units, SPS and PPS in band at every IDR.
+    H264 {
+        /// Coded picture width in pixels (after cropping).
+        width: u32,
+        /// Height in pixels (after cropping).
+        height: u32,
+        /// Nominal frame rate as a fraction, (24000, 1001) for 23.976. Gives the MP4 timescale.
+        frame_rate: (u32, u32),
+    },
+    /// H.265. Samples are Annex B access units, VPS, SPS and PPS in band at every IRAP.
+    Hevc {
+        /// Picture width in pixels (after cropping).
+        width: u32,
+        /// Height in pixels (after cropping).
+        height: u32,
+        /// Nominal frame rate as a fraction.
+        frame_rate: (u32, u32),
+        /// Sample entry for MP4 (`hvc1`, `hev1`); `None` is `hev1`, as ffmpeg without `-tag:v`.
+        tag: Option<[u8; 4]>,
+    },
+    /// AAC. Samples are raw frames, without ADTS header.
+    Aac {
+        /// AudioSpecificConfig, ISO/IEC 14496-3.
+        audio_specific_config: Bytes,
+        /// Hz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
+    /// AC-3. Samples are sync frames.
+    Ac3 {
+        /// Hz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
+    /// E-AC-3. Samples are sync frames (or groups that belong to one time).
+    Eac3 {
+        /// Hz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
+    /// MPEG-1 layer III. Samples are frames.
+    Mp3 {
+        /// Hz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
+    /// Opus. Samples are packets.
+    Opus {
+        /// The identification header of Ogg (`OpusHead...`, RFC 7845 5.1).
+        opus_head: Bytes,
+        /// Hz of the source; Opus itself counts in 48 kHz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
+    /// FLAC. Samples are frames. fMP4 only.
+    Flac {
+        /// The 34 bytes of the STREAMINFO block, without block header.
+        streaminfo: Bytes,
+        /// Hz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
+}
+
+impl TrackFormat {
+    /// True for H.264 and H.265.
+    pub fn is_video(&self) -> bool {
+        matches!(self, Self::H264 { .. } | Self::Hevc { .. })
+    }
+}
+
+/// One access unit or audio frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Index into the tracks given to the segmenter.
+    pub track: usize,
+    /// Presentation time in ns on the source's timeline; may be negative (encoder priming).
+    pub pts: i64,
+    /// Decoding time in ns on the source's timeline, never decreasing within a track.
+    pub dts: i64,
+    /// Length in ns; 0 if unknown.
+    pub duration: u64,
+    /// Decoding can begin here. True for every audio sample.
+    pub keyframe: bool,
+    /// The bytes, framed as [`TrackFormat`] says.
+    pub data: Bytes,
+}
