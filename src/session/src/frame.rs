@@ -75,19 +75,11 @@ pub fn send<M: Serialize>(
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let frame = encode(message, descriptors.len())?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
     let mut sent = 0;
     while sent < frame.len() {
-        let part = [io::IoSlice::new(&frame[sent..])];
-        match sendmsg(socket, &part, &mut ancillary, SendFlags::NOSIGNAL) {
-            Ok(n) => {
-                sent += n;
-                ancillary.clear();
-            }
+        let with = if sent == 0 { descriptors } else { &[] };
+        match send_once(socket, &frame[sent..], with, SendFlags::NOSIGNAL) {
+            Ok(n) => sent += n,
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
                 match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], None) {
@@ -99,6 +91,39 @@ pub fn send<M: Serialize>(
         }
     }
     Ok(())
+}
+
+/// Sends as much of an [`encode`]d frame as the socket takes without waiting; says how many bytes
+/// that was. The descriptors belong to the frame's first part only.
+///
+/// # Errors
+/// `WouldBlock` when the socket is full, else what it reports.
+pub fn send_part(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    loop {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match send_once(socket, bytes, descriptors, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+fn send_once(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    sendmsg(socket, &[io::IoSlice::new(bytes)], &mut ancillary, flags)
 }
 
 /// The bytes of one frame.
@@ -169,10 +194,7 @@ impl Receiver {
             }
         }
         if truncated || self.descriptors.len() > MAX_DESCRIPTORS {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                FrameError::TooManyDescriptors,
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, FrameError::TooManyDescriptors));
         }
         self.bytes.extend_from_slice(&chunk[..received.bytes]);
         Ok(received.bytes)
@@ -187,6 +209,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`FrameError`]; drop the connection then.
+    #[expect(clippy::should_implement_trait, reason = "the kind of message differs per call")]
     pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<Received<M>>, FrameError> {
         let Some(header) = self.bytes.first_chunk::<HEADER>() else {
             return Ok(None);
@@ -242,7 +265,11 @@ impl Channel {
     ///
     /// # Errors
     /// As [`send`].
-    pub fn send<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send<M: Serialize>(
+        &self,
+        message: &M,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         use std::os::fd::AsFd;
         send(self.socket.as_fd(), message, descriptors)
     }
@@ -252,9 +279,7 @@ impl Channel {
     /// # Errors
     /// `InvalidData` around a [`FrameError`].
     pub fn buffered<M: DeserializeOwned>(&mut self) -> io::Result<Option<Received<M>>> {
-        self.receiver
-            .next()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        self.receiver.next().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// One read from the socket; see [`Receiver::fill`].

@@ -9,6 +9,6 @@ mod frame;
 mod message;
 
 pub use frame::{
-    Channel, FrameError, MAX_BODY, MAX_DESCRIPTORS, Received, Receiver, encode, send,
+    Channel, FrameError, MAX_BODY, MAX_DESCRIPTORS, Received, Receiver, encode, send, send_part,
 };
 pub use message::*;

@@ -25,6 +25,15 @@ pub const PROTOCOL: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamId(pub u64);
 
+impl StreamId {
+    /// What marks the temporary files of the worker process with this id that writes the stream
+    /// (`hls::directory::sweep`). The process is named too: a gateway that comes back counts its
+    /// streams from one again, while a worker of its predecessor may still be clearing away.
+    pub fn writer_tag(self, worker_pid: u32) -> String {
+        format!("{self}w{worker_pid}")
+    }
+}
+
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s{}", self.0)
