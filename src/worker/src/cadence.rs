@@ -1,0 +1,200 @@
+//! Which output frames a decoded frame becomes, and where keyframes stand. Pure.
+//!
+//! ffmpeg's HLS output has a constant frame rate: frames lie on a grid of 1/rate counted from
+//! source time zero, and a frame that comes early or late is dropped or shown twice ("vscfr",
+//! the mode that `-copyts` brings with it). Jellyfin's segment boundaries follow from the grid, so
+//! it is reproduced here decision by decision, and not left to an element with rounding of its own.
+//!
+//! Invariants:
+//! - Output indices rise by one from the first frame on: no gap, no repetition.
+//! - Equal inputs give equal outputs; nothing depends on wall time.
+
+/// How often and in what order a frame is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Emission {
+    /// Index of the first frame to send, in units of the grid.
+    pub first: i64,
+    /// How many of these show the previous frame again.
+    pub previous: u32,
+    /// How many show this frame.
+    pub current: u32,
+}
+
+/// A frame rate as a fraction.
+pub type Rate = (u32, u32);
+
+/// Puts frames on the grid.
+#[derive(Debug, Clone)]
+pub struct FrameGrid {
+    rate: Rate,
+    next: i64,
+    started: bool,
+}
+
+/// A frame may be this much of a frame early or late before the grid gives way.
+const TOLERANCE: f64 = 1.1;
+/// Most copies of a frame to fill a hole: beyond this a timestamp is taken for broken, and the
+/// grid starts again there.
+const MAX_FILL: f64 = 3600.0 * 10.0;
+
+impl FrameGrid {
+    /// A grid of so many frames per second. The rate must not be zero.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, next: 0, started: false }
+    }
+
+    /// Places a frame that is to be shown at `time_ns` of source time.
+    pub fn place(&mut self, time_ns: i64) -> Emission {
+        let position = time_ns as f64 * f64::from(self.rate.0) / (f64::from(self.rate.1) * 1e9);
+        let mut early = position - self.next as f64;
+        let mut late = early + 1.0;
+        if early < 0.0 && late > 0.0 {
+            late = 1.0 + early;
+            early = 0.0;
+        }
+        if !self.started && early >= 0.5 || early.abs() > MAX_FILL {
+            // The hole before the first frame isn't filled.
+            self.next = position.round_ties_even() as i64;
+            (early, late) = (0.0, 1.0);
+        }
+        self.started = true;
+        let (previous, total) = if late < -TOLERANCE {
+            (0, 0)
+        } else if late > TOLERANCE {
+            let total = late.round_ties_even() as u32;
+            let previous =
+                if early > TOLERANCE { (early - 0.6).round_ties_even() as u32 } else { 0 };
+            (previous.min(total), total)
+        } else {
+            (0, 1)
+        };
+        let first = self.next;
+        self.next += i64::from(total);
+        Emission { first, previous, current: total - previous }
+    }
+
+    /// Source time of a grid index in ns, rounded to nearest.
+    pub fn time_ns(&self, index: i64) -> i64 {
+        let numerator = i128::from(index) * i128::from(self.rate.1) * 1_000_000_000;
+        let rate = i128::from(self.rate.0);
+        ((numerator + rate / 2).div_euclid(rate)) as i64
+    }
+
+    /// The rate.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+}
+
+/// Keyframes every so many seconds from the first frame on (contract 2.2: `t` of
+/// `gte(t,n_forced*3)` counts from the first frame encoded).
+#[derive(Debug, Clone)]
+pub struct KeyframeGrid {
+    every_seconds: f64,
+    first: Option<i64>,
+    forced: u64,
+}
+
+impl KeyframeGrid {
+    /// A grid with this period.
+    pub fn new(every_seconds: f64) -> Self {
+        Self { every_seconds, first: None, forced: 0 }
+    }
+
+    /// Whether the frame with this index of `grid` must be a keyframe. Ask for each frame, in
+    /// order, once.
+    pub fn is_key(&mut self, index: i64, rate: Rate) -> bool {
+        let first = *self.first.get_or_insert(index);
+        let seconds = (index - first) as f64 * (f64::from(rate.1) / f64::from(rate.0));
+        let key = seconds >= self.forced as f64 * self.every_seconds;
+        if key {
+            self.forced += 1;
+        }
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: f64 = 1e9;
+
+    fn place_all(rate: Rate, times: impl IntoIterator<Item = f64>) -> Vec<(i64, u32, u32)> {
+        let mut grid = FrameGrid::new(rate);
+        times
+            .into_iter()
+            .map(|t| grid.place((t * SECOND) as i64))
+            .map(|e| (e.first, e.previous, e.current))
+            .collect()
+    }
+
+    #[test]
+    fn constant_rate_is_one_to_one() {
+        let frames = place_all((25, 1), (0..100).map(|n| f64::from(n) / 25.0));
+        assert!(frames.iter().enumerate().all(|(n, f)| *f == (n as i64, 0, 1)));
+    }
+
+    #[test]
+    fn milliseconds_of_matroska_do_no_harm() {
+        let times = (0..2000).map(|n| (f64::from(n) * 1001.0 / 24.0).round() / 1000.0);
+        let frames = place_all((24000, 1001), times);
+        assert!(frames.iter().enumerate().all(|(n, f)| *f == (n as i64, 0, 1)));
+    }
+
+    #[test]
+    fn the_start_is_not_filled() {
+        assert_eq!(place_all((25, 1), [5.0, 5.04]), [(125, 0, 1), (126, 0, 1)]);
+        // Less than half a frame late: the first frame stands on the grid's zero.
+        assert_eq!(place_all((25, 1), [0.012, 0.052]), [(0, 0, 1), (1, 0, 1)]);
+    }
+
+    #[test]
+    fn a_hole_shows_the_frame_before_it() {
+        assert_eq!(place_all((25, 1), [0.0, 0.04, 0.16, 0.20]), [
+            (0, 0, 1),
+            (1, 0, 1),
+            (2, 1, 2),
+            (5, 0, 1)
+        ]);
+    }
+
+    #[test]
+    fn too_many_frames_are_dropped() {
+        let frames = place_all((25, 1), (0..200).map(|n| f64::from(n) / 50.0));
+        let sent: u32 = frames.iter().map(|f| f.1 + f.2).sum();
+        assert!((99..=101).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn keyframes_of_23_976() {
+        let mut grid = KeyframeGrid::new(3.0);
+        let keys: Vec<i64> =
+            (100..400).filter(|n| grid.is_key(*n, (24000, 1001))).map(|n| n - 100).collect();
+        assert_eq!(keys, [0, 72, 144, 216, 288]);
+    }
+
+    proptest! {
+        #[test]
+        fn indices_never_leave_a_gap(
+            steps in prop::collection::vec(0_i64..200_000_000, 1..200),
+            rate in prop::sample::select(vec![(24000, 1001), (25, 1), (30, 1), (60000, 1001)]),
+        ) {
+            let mut grid = FrameGrid::new(rate);
+            let mut time = 0;
+            let mut next = None;
+            for step in steps {
+                time += step;
+                let emission = grid.place(time);
+                if let Some(next) = next {
+                    prop_assert_eq!(emission.first, next);
+                }
+                next = Some(emission.first + i64::from(emission.previous + emission.current));
+                // The grid never runs away from the source.
+                let drift = grid.time_ns(next.unwrap()) - time;
+                prop_assert!(drift.abs() < 200_000_000, "{drift}");
+            }
+        }
+    }
+}

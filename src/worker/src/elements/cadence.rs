@@ -1,0 +1,252 @@
+//! `rgcadence`: decoded frames in, frames on the output's grid out.
+//!
+//! Frames before the start are dropped, the rest are placed by [`FrameGrid`], and a keyframe is
+//! requested for every frame that [`KeyframeGrid`] names. Timestamps leave as source time in a
+//! segment that begins at zero.
+
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::glib;
+use gstreamer::prelude::*;
+use gstreamer::subclass::prelude::*;
+use gstreamer_video as gst_video;
+
+use crate::cadence::{FrameGrid, KeyframeGrid, Rate};
+use crate::timeline::{Gate, Timeline};
+
+/// What a cadence needs to know.
+#[derive(Debug, Clone)]
+pub struct CadenceConfig {
+    /// Source time.
+    pub timeline: Timeline,
+    /// Output frame rate; `None` takes the decoder's.
+    pub rate: Option<Rate>,
+    /// Period of the keyframe grid; `None` leaves keyframes to the encoder.
+    pub keyframes_every: Option<f64>,
+    /// Pause and early end.
+    pub gate: Arc<Gate>,
+}
+
+/// For sources that state no frame rate at all; ffmpeg assumes the same.
+const UNKNOWN_RATE: Rate = (25, 1);
+
+#[derive(Default)]
+struct State {
+    config: Option<CadenceConfig>,
+    segment: Option<gst::FormattedSegment<gst::ClockTime>>,
+    grid: Option<FrameGrid>,
+    keyframes: Option<KeyframeGrid>,
+    previous: Option<gst::Buffer>,
+    segment_sent: bool,
+    ended: bool,
+}
+
+pub struct Cadence {
+    sink: gst::Pad,
+    src: gst::Pad,
+    state: Mutex<State>,
+}
+
+impl Cadence {
+    pub fn configure(&self, config: CadenceConfig) {
+        let mut state = self.state();
+        state.keyframes = config.keyframes_every.map(KeyframeGrid::new);
+        state.config = Some(config);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let gate = self.state().config.as_ref().map(|config| Arc::clone(&config.gate));
+        if gate.is_some_and(|gate| !gate.pass()) {
+            return self.end();
+        }
+        // Decide under the lock, push without it.
+        let frames = self.place(buffer)?;
+        for (event, frame) in frames {
+            if let Some(event) = event {
+                self.src.push_event(event);
+            }
+            self.src.push(frame)?;
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// The frames that `buffer` becomes, each with the keyframe request that goes before it.
+    fn place(
+        &self,
+        buffer: gst::Buffer,
+    ) -> Result<Vec<(Option<gst::Event>, gst::Buffer)>, gst::FlowError> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let (Some(config), Some(segment), Some(grid)) =
+            (&state.config, &state.segment, &mut state.grid)
+        else {
+            return Err(gst::FlowError::NotNegotiated);
+        };
+        let Some(time) = buffer.pts().and_then(|pts| config.timeline.source_ns(segment, pts))
+        else {
+            // A frame without a time has no place on the grid.
+            return Ok(Vec::new());
+        };
+        if time < 0 || config.timeline.is_before_start(time) {
+            return Ok(Vec::new());
+        }
+        let emission = grid.place(time);
+        let rate = grid.rate();
+        let mut frames = Vec::new();
+        for n in 0..emission.previous + emission.current {
+            let index = emission.first + i64::from(n);
+            let repeated = (n < emission.previous).then_some(state.previous.as_ref()).flatten();
+            let mut frame = repeated.unwrap_or(&buffer).copy();
+            let (start, end) = (grid.time_ns(index), grid.time_ns(index + 1));
+            let pts = gst::ClockTime::from_nseconds(start.unsigned_abs());
+            {
+                let frame = frame.make_mut();
+                frame.set_pts(pts);
+                frame.set_dts(gst::ClockTime::NONE);
+                frame.set_duration(gst::ClockTime::from_nseconds((end - start).unsigned_abs()));
+            }
+            let key = state.keyframes.as_mut().is_some_and(|keys| keys.is_key(index, rate));
+            let event = key.then(|| {
+                gst_video::DownstreamForceKeyUnitEvent::builder()
+                    .timestamp(pts)
+                    .stream_time(pts)
+                    .running_time(pts)
+                    .all_headers(true)
+                    .build()
+            });
+            frames.push((event, frame));
+        }
+        state.previous = Some(buffer);
+        Ok(frames)
+    }
+
+    fn end(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let first = !std::mem::replace(&mut self.state().ended, true);
+        if first {
+            self.src.push_event(gst::event::Eos::new());
+        }
+        Err(gst::FlowError::Eos)
+    }
+
+    fn event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Caps(caps) => self.caps(caps.caps()),
+            gst::EventView::Segment(segment) => self.segment(segment.segment()),
+            gst::EventView::FlushStop(_) => {
+                let mut state = self.state();
+                state.previous = None;
+                state.segment_sent = false;
+                drop(state);
+                self.src.push_event(event)
+            }
+            gst::EventView::Eos(_) => self.end().is_err(),
+            // A gap is filled when the next frame comes.
+            gst::EventView::Gap(_) => true,
+            _ => gst::Pad::event_default(&self.sink, Some(&*self.obj()), event),
+        }
+    }
+
+    fn caps(&self, caps: &gst::CapsRef) -> bool {
+        let Some(structure) = caps.structure(0) else { return false };
+        let decoded = structure
+            .get::<gst::Fraction>("framerate")
+            .ok()
+            .and_then(|rate| {
+                let (n, d) = (u32::try_from(rate.numer()), u32::try_from(rate.denom()));
+                n.ok().zip(d.ok()).filter(|(n, d)| *n > 0 && *d > 0)
+            });
+        let mut state = self.state();
+        let configured = state.config.as_ref().and_then(|config| config.rate);
+        let rate = match &state.grid {
+            // A stream whose caps change midway keeps the rate it began with.
+            Some(grid) => grid.rate(),
+            None => configured.or(decoded).unwrap_or(UNKNOWN_RATE),
+        };
+        state.grid.get_or_insert_with(|| FrameGrid::new(rate));
+        drop(state);
+        let mut caps = caps.to_owned();
+        let fraction = gst::Fraction::new(rate.0 as i32, rate.1 as i32);
+        caps.make_mut().set("framerate", fraction);
+        self.src.push_event(gst::event::Caps::new(&caps))
+    }
+
+    fn segment(&self, segment: &gst::Segment) -> bool {
+        let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else { return false };
+        let mut state = self.state();
+        state.segment = Some(segment.clone());
+        if std::mem::replace(&mut state.segment_sent, true) {
+            return true;
+        }
+        drop(state);
+        let mut own = gst::FormattedSegment::<gst::ClockTime>::new();
+        own.set_start(gst::ClockTime::ZERO);
+        self.src.push_event(gst::event::Segment::new(&own))
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for Cadence {
+    const NAME: &'static str = "RendergateCadence";
+    type Type = super::Cadence;
+    type ParentType = gst::Element;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let sink = gst::Pad::builder_from_template(&class.pad_template("sink").expect("declared"))
+            .chain_function(|pad, parent, buffer| {
+                Cadence::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::FlowError::Error),
+                    |this| {
+                        let _ = pad;
+                        this.chain(buffer)
+                    },
+                )
+            })
+            .event_function(|_, parent, event| {
+                Cadence::catch_panic_pad_function(parent, || false, |this| this.event(event))
+            })
+            .flags(gst::PadFlags::PROXY_CAPS | gst::PadFlags::PROXY_ALLOCATION)
+            .build();
+        let src = gst::Pad::builder_from_template(&class.pad_template("src").expect("declared"))
+            .flags(gst::PadFlags::PROXY_CAPS)
+            .build();
+        Self { sink, src, state: Mutex::default() }
+    }
+}
+
+impl ObjectImpl for Cadence {
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().add_pad(&self.sink).expect("a new element has no pads");
+        self.obj().add_pad(&self.src).expect("a new element has no pads");
+    }
+}
+
+impl GstObjectImpl for Cadence {}
+
+impl ElementImpl for Cadence {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Rendergate cadence",
+                "Filter/Video",
+                "Frames onto the output's grid",
+                "Rendergate",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let any = gst::Caps::builder("video/x-raw").any_features().build();
+            super::pad_templates(&any)
+        });
+        &TEMPLATES
+    }
+}

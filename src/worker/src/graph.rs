@@ -1,0 +1,335 @@
+//! From a plan and what is known of the source to the description of a graph. Pure.
+//!
+//! The description is text that can be read, compared and snapshot-tested; `pipeline` turns it
+//! into elements. Nothing here needs GStreamer to be initialised.
+
+use std::fmt;
+
+use ffmpeg_args::{
+    AudioAction, AudioCodec, AudioEncode, Keyframes, Scale, Transcode, VideoAction, VideoCodec,
+    VideoEncode,
+};
+
+use crate::stages::{Facts, Node, Stages};
+
+/// A stream of the source, as far as a graph depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStream {
+    /// Caps as text.
+    pub caps: String,
+    /// Index of the chain in [`Stages::decoders`] that takes it.
+    pub decoder: Option<usize>,
+    /// Index of the chain in [`Stages::copies`] that takes it.
+    pub copy: Option<usize>,
+    /// Sound: Hz, 0 if unknown.
+    pub sample_rate: u32,
+    /// Sound: channels, 0 if unknown.
+    pub channels: u32,
+}
+
+/// What each track's chain does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackGraph {
+    /// From demuxer pad to encoded samples.
+    pub nodes: Vec<Node>,
+    /// Index in `nodes` before which raw frames wait in a queue, so that decoder, filters and
+    /// encoder run beside each other. Ascending.
+    pub queues: Vec<usize>,
+    /// Samples that the encoder puts before the first.
+    pub priming: u32,
+    /// Copied, not encoded.
+    pub copied: bool,
+}
+
+/// The whole graph behind the demuxers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// The picture's chain.
+    pub video: Option<TrackGraph>,
+    /// The sound's chain.
+    pub audio: Option<TrackGraph>,
+}
+
+/// What a backend lacks for a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{backend} has no {what}")]
+pub struct Unsupported {
+    /// The backend.
+    pub backend: String,
+    /// What is missing.
+    pub what: String,
+}
+
+/// x264's own default distance of keyframes, which ffmpeg leaves in force.
+const DEFAULT_KEY_INT: u32 = 250;
+
+/// Describes the graph for a plan.
+///
+/// # Errors
+/// [`Unsupported`] if a decoder, copy chain or encoder is missing.
+pub fn describe(
+    stages: &Stages,
+    plan: &Transcode,
+    video: Option<&SourceStream>,
+    audio: Option<&SourceStream>,
+) -> Result<Graph, Unsupported> {
+    let video = match (&plan.video, video) {
+        (Some(plan), Some(source)) => Some(match &plan.action {
+            VideoAction::Copy => copy(stages, source)?,
+            VideoAction::Encode(encode) => encode_video(stages, encode, source)?,
+        }),
+        _ => None,
+    };
+    let audio = match (&plan.audio, audio) {
+        (Some(plan), Some(source)) => Some(match &plan.action {
+            AudioAction::Copy => copy(stages, source)?,
+            AudioAction::Encode(encode) => encode_audio(stages, encode, source)?,
+        }),
+        _ => None,
+    };
+    Ok(Graph { video, audio })
+}
+
+fn lacking(stages: &Stages, what: String) -> Unsupported {
+    Unsupported { backend: stages.backend.clone(), what }
+}
+
+fn copy(stages: &Stages, source: &SourceStream) -> Result<TrackGraph, Unsupported> {
+    let chain = source
+        .copy
+        .and_then(|index| stages.copies.get(index))
+        .ok_or_else(|| lacking(stages, format!("way to copy {}", source.caps)))?;
+    let facts = Facts::new();
+    let nodes = chain.chain.iter().filter_map(|stage| stage.resolve(&facts)).collect();
+    Ok(TrackGraph { nodes, queues: Vec::new(), priming: 0, copied: true })
+}
+
+fn decoder(stages: &Stages, source: &SourceStream) -> Result<Vec<Node>, Unsupported> {
+    let chain = source
+        .decoder
+        .and_then(|index| stages.decoders.get(index))
+        .ok_or_else(|| lacking(stages, format!("decoder for {}", source.caps)))?;
+    let facts = Facts::new();
+    Ok(chain.chain.iter().filter_map(|stage| stage.resolve(&facts)).collect())
+}
+
+fn encode_video(
+    stages: &Stages,
+    plan: &VideoEncode,
+    source: &SourceStream,
+) -> Result<TrackGraph, Unsupported> {
+    let facts = video_facts(plan);
+    let codec = match plan.codec {
+        VideoCodec::H264 => "h264",
+        VideoCodec::Hevc => "hevc",
+    };
+    let encoder = stages
+        .encoder(codec)
+        .ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
+    let mut nodes = decoder(stages, source)?;
+    let mut queues = vec![nodes.len()];
+    nodes.extend(stages.picture.iter().filter_map(|stage| stage.resolve(&facts)));
+    queues.push(nodes.len());
+    nodes.push(encoder.resolve(&facts));
+    Ok(TrackGraph { nodes, queues, priming: 0, copied: false })
+}
+
+fn encode_audio(
+    stages: &Stages,
+    plan: &AudioEncode,
+    source: &SourceStream,
+) -> Result<TrackGraph, Unsupported> {
+    let codec = match plan.codec {
+        AudioCodec::Aac => "aac",
+        AudioCodec::Ac3 => "ac3",
+        AudioCodec::Eac3 => "eac3",
+        AudioCodec::Mp3 => "mp3",
+        AudioCodec::Opus => "opus",
+        AudioCodec::Flac => "flac",
+    };
+    let encoder = stages
+        .encoder(codec)
+        .ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
+    let mut facts = Facts::new();
+    let rate = plan.sample_rate.or((source.sample_rate > 0).then_some(source.sample_rate));
+    if let Some(rate) = rate {
+        facts.insert("sample_rate", encoder.rate_for(rate).to_string());
+    }
+    let channels = plan.channels.or((source.channels > 0).then_some(source.channels));
+    if let Some(channels) = channels {
+        facts.insert("channels", channels.to_string());
+    }
+    // ffmpeg's native encoders fall back to 128 kbit/s; the elements' own defaults differ.
+    let bitrate = plan.bitrate.unwrap_or(128_000);
+    facts.insert("bitrate", bitrate.to_string());
+    facts.insert("audio_kbps", mp3_kbps(bitrate).to_string());
+    if let Some(volume) = plan.volume {
+        facts.insert("volume", volume.to_string());
+    }
+    let mut nodes = decoder(stages, source)?;
+    nodes.extend(stages.sound.iter().filter_map(|stage| stage.resolve(&facts)));
+    nodes.push(encoder.resolve(&facts));
+    Ok(TrackGraph { nodes, queues: Vec::new(), priming: encoder.priming, copied: false })
+}
+
+/// The bit rate of MPEG-1 layer III nearest to and not above the one asked for (ISO/IEC 11172-3
+/// table of bit rates), in kbit/s.
+fn mp3_kbps(bitrate: u64) -> u64 {
+    const RATES: [u64; 14] = [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
+    RATES.into_iter().rev().find(|rate| rate * 1000 <= bitrate).unwrap_or(RATES[0])
+}
+
+/// The facts about a picture to encode; names are documented in `docs/architecture.md`.
+fn video_facts(plan: &VideoEncode) -> Facts {
+    let mut facts = Facts::new();
+    // The grid's keyframes are forced one by one; a fixed distance is left to the encoder.
+    facts.insert(
+        "key_int_max",
+        match plan.keyframes {
+            Keyframes::Every(_) => DEFAULT_KEY_INT,
+            Keyframes::EveryFrames(frames) => frames,
+        }
+        .to_string(),
+    );
+    let preset = plan.preset.as_deref().unwrap_or_default();
+    // Hardware encoders' presets are no names of x264's, or mean another thing.
+    facts.insert("preset", if is_x264_preset(preset) { preset } else { "veryfast" }.to_owned());
+    if let Some(profile) = plan.profile.as_deref() {
+        facts.insert("h264_profile", profile.replace('_', "-"));
+    }
+    if let Some(deinterlace) = &plan.deinterlace {
+        facts.insert("deinterlace", "true".to_owned());
+        let fields = if deinterlace.per_field { "all" } else { "top" };
+        facts.insert("deinterlace_fields", fields.to_owned());
+    }
+    match plan.scale {
+        Some(Scale::Exact { width, height }) => {
+            facts.insert("width", width.to_string());
+            facts.insert("height", height.to_string());
+        }
+        Some(Scale::Fit { max_width, max_height }) => {
+            facts.insert("max_width", max_width.to_string());
+            facts.insert("max_height", max_height.to_string());
+        }
+        None => {}
+    }
+    if plan.colour.as_ref().is_some_and(|tags| tags.matrix == "bt709") {
+        facts.insert("colorimetry", "bt709".to_owned());
+    }
+    rate_facts(plan, &mut facts);
+    let params = encoder_params(plan);
+    if !params.is_empty() {
+        facts.insert("encoder_params", params);
+    }
+    facts
+}
+
+fn rate_facts(plan: &VideoEncode, facts: &mut Facts) {
+    let rate = &plan.rate;
+    let kbps = |bits: u64| (bits / 1000).max(1);
+    if let Some(crf) = rate.crf {
+        facts.insert("crf", format!("{crf:.0}"));
+    }
+    if let Some(bitrate) = rate.bitrate {
+        facts.insert("kbps", kbps(bitrate).to_string());
+    }
+    let max = rate.max_bitrate.or(rate.bitrate);
+    if let Some(max) = max {
+        facts.insert("max_kbps", kbps(max).to_string());
+    }
+    // The elements take the buffer as the time that it lasts at the maximum rate.
+    let buffer_ms = match (rate.buffer_bits, rate.max_bitrate.or(rate.bitrate)) {
+        (Some(buffer), Some(max)) if max > 0 => (buffer * 1000 / max).min(10_000),
+        _ => 0,
+    };
+    facts.insert("vbv_ms", buffer_ms.to_string());
+}
+
+/// The encoder's own options in its own words, `key=value:...`.
+fn encoder_params(plan: &VideoEncode) -> String {
+    let mut params: Vec<String> = plan
+        .encoder_params
+        .iter()
+        .map(|(key, value)| if value.is_empty() { key.clone() } else { format!("{key}={value}") })
+        .collect();
+    if matches!(plan.keyframes, Keyframes::Every(_)) && plan.codec == VideoCodec::H264 {
+        // Jellyfin says -sc_threshold 0 beside its forced keyframes; hardware lines, which
+        // can't say it, mean the same: keyframes stand on the grid and nowhere else.
+        params.push("scenecut=0".to_owned());
+    }
+    if let Keyframes::EveryFrames(frames) = plan.keyframes {
+        params.push(format!("keyint={frames}:min-keyint={frames}:scenecut=0"));
+    }
+    if plan.codec == VideoCodec::H264 {
+        if let Some(level) = plan.level {
+            params.push(format!("level={}.{}", level / 10, level % 10));
+        }
+    } else {
+        let rate = &plan.rate;
+        if let (Some(max), Some(buffer)) = (rate.max_bitrate, rate.buffer_bits) {
+            params.push(format!("vbv-maxrate={}:vbv-bufsize={}", max / 1000, buffer / 1000));
+        }
+        // One open GOP would let a segment lean on the one before it.
+        params.push("open-gop=0:repeat-headers=1:scenecut=0".to_owned());
+    }
+    params.join(":")
+}
+
+fn is_x264_preset(name: &str) -> bool {
+    matches!(
+        name,
+        "ultrafast"
+            | "superfast"
+            | "veryfast"
+            | "faster"
+            | "fast"
+            | "medium"
+            | "slow"
+            | "slower"
+            | "veryslow"
+            | "placebo"
+    )
+}
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, track) in [("video", &self.video), ("audio", &self.audio)] {
+            if let Some(track) = track {
+                writeln!(f, "{name}:")?;
+                write!(f, "{track}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for TrackGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, node) in self.nodes.iter().enumerate() {
+            if self.queues.contains(&index) {
+                writeln!(f, "  queue")?;
+            }
+            write!(f, "  {}", node.element)?;
+            for (name, value) in &node.properties {
+                write!(f, " {name}={value}")?;
+            }
+            writeln!(f)?;
+            if let Some(caps) = &node.caps {
+                writeln!(f, "  [{caps}]")?;
+            }
+        }
+        if self.priming > 0 {
+            writeln!(f, "  (priming {} samples)", self.priming)?;
+        }
+        Ok(())
+    }
+}
+
+impl TrackGraph {
+    /// `avdec_h264 ! rgscale ! x264enc`: the elements that matter, for one line of a log.
+    pub fn one_line(&self) -> String {
+        let names = self.nodes.iter().map(|node| node.element.as_str());
+        let telling = names.filter(|name| !matches!(*name, "capsfilter" | "audioconvert"));
+        telling.collect::<Vec<_>>().join(" ! ")
+    }
+}

@@ -1,0 +1,26 @@
+//! One stream, one process: a GStreamer graph built from `pipelines/` between a file and the
+//! segments that Jellyfin waits for.
+//!
+//! ```text
+//! fdsrc ! demuxer ─┬─ queue ! decoder ! queue ! rgcadence ! rgscale ! queue ! encoder ! appsink ─┐
+//!                  └─ queue ! decoder ! … ! rgtrim ! encoder ! appsink ──────────────────────────┴─▶ hls::Segmenter
+//! ```
+//!
+//! Invariants:
+//! - Nothing is autoplugged: every element is named in `pipelines/`.
+//! - The process lives for one stream and no longer than its gateway.
+#![deny(unsafe_code)]
+
+pub mod cadence;
+pub mod elements;
+pub mod format;
+pub mod frame_rate;
+pub mod graph;
+pub mod mpegts;
+pub mod pipeline;
+pub mod run;
+pub mod size;
+pub mod source;
+pub mod stages;
+pub mod swscale;
+pub mod timeline;

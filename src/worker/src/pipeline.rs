@@ -1,0 +1,255 @@
+//! From a graph's description to elements, and from their samples to the writer.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use bytes::Bytes;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
+use crate::graph::TrackGraph;
+use crate::source::{SourceError, make};
+use crate::stages::Node;
+use crate::timeline::{Gate, Timeline, signed_ns};
+use session::Fault;
+
+/// Compressed buffers between demuxer and decoder: enough to bridge a container's interleaving.
+const COMPRESSED_BUFFERS: u32 = 64;
+/// Decoded pictures between threads. Each costs three megabytes at 1080p; two keep both sides
+/// busy.
+const RAW_BUFFERS: u32 = 2;
+/// Encoded samples that may wait for the writer.
+const ENCODED_BUFFERS: u32 = 32;
+
+/// What reaches the writer.
+#[derive(Debug)]
+pub enum Output {
+    /// An encoded sample. `caps` come with the first and whenever they change.
+    Sample {
+        /// Which track.
+        track: usize,
+        /// Caps, if new.
+        caps: Option<gst::Caps>,
+        /// Presentation time, ns of source time.
+        pts: i64,
+        /// Decoding time, ns of source time.
+        dts: i64,
+        /// ns, 0 if unknown.
+        duration: u64,
+        /// Decoding can start here.
+        keyframe: bool,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// A track is complete.
+    End {
+        /// Which track.
+        track: usize,
+    },
+    /// An element failed.
+    Error {
+        /// For people.
+        message: String,
+        /// Whose fault it looks like.
+        fault: Fault,
+    },
+}
+
+/// One track's settings beyond its description.
+#[derive(Debug, Clone)]
+pub struct TrackSettings {
+    /// Number of the track, as the writer counts.
+    pub track: usize,
+    /// Source time.
+    pub timeline: Timeline,
+    /// Frame rate, if it isn't the decoder's.
+    pub rate: Option<(u32, u32)>,
+    /// Period of the keyframe grid.
+    pub keyframes_every: Option<f64>,
+    /// Pause and early end.
+    pub gate: Arc<Gate>,
+}
+
+/// Builds a track's chain into the pipeline; returns the pad to link the demuxer to.
+///
+/// # Errors
+/// A missing element, or a property or link that GStreamer refuses.
+pub fn build_track(
+    pipeline: &gst::Pipeline,
+    graph: &TrackGraph,
+    settings: &TrackSettings,
+    output: &SyncSender<Output>,
+) -> Result<gst::Pad, SourceError> {
+    let mut elements = vec![queue(COMPRESSED_BUFFERS)?];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if graph.queues.contains(&index) {
+            elements.push(queue(RAW_BUFFERS)?);
+        }
+        let element = build_node(node)?;
+        configure(&element, settings);
+        elements.push(element);
+        if let Some(caps) = &node.caps {
+            let filter = make("capsfilter")?;
+            let caps = caps.parse::<gst::Caps>().map_err(|_| refused(node, "caps", caps))?;
+            filter.set_property("caps", caps);
+            elements.push(filter);
+        }
+    }
+    elements.push(sink(graph, settings, output).upcast());
+    let failed = |error: gst::glib::BoolError| SourceError {
+        message: format!("can't link {}: {error}", graph.one_line()),
+        fault: Fault::Worker,
+    };
+    pipeline.add_many(&elements).map_err(failed)?;
+    gst::Element::link_many(&elements).map_err(failed)?;
+    for element in elements.iter().rev() {
+        element.sync_state_with_parent().map_err(failed)?;
+    }
+    elements[0].static_pad("sink").ok_or_else(|| SourceError {
+        message: "queue without sink pad".into(),
+        fault: Fault::Worker,
+    })
+}
+
+fn configure(element: &gst::Element, settings: &TrackSettings) {
+    if let Some(cadence) = element.downcast_ref::<Cadence>() {
+        cadence.configure(CadenceConfig {
+            timeline: settings.timeline,
+            rate: settings.rate,
+            keyframes_every: settings.keyframes_every,
+            gate: Arc::clone(&settings.gate),
+        });
+    } else if let Some(trim) = element.downcast_ref::<Trim>() {
+        trim.configure(TrimConfig {
+            timeline: settings.timeline,
+            gate: Arc::clone(&settings.gate),
+        });
+    }
+}
+
+fn queue(buffers: u32) -> Result<gst::Element, SourceError> {
+    let queue = make("queue")?;
+    queue.set_property("max-size-buffers", buffers);
+    queue.set_property("max-size-bytes", 0_u32);
+    queue.set_property("max-size-time", 0_u64);
+    Ok(queue)
+}
+
+fn refused(node: &Node, name: &str, value: &str) -> SourceError {
+    SourceError {
+        message: format!("{}: expected a valid {name}, got `{value}`", node.element),
+        fault: Fault::Worker,
+    }
+}
+
+fn build_node(node: &Node) -> Result<gst::Element, SourceError> {
+    let element = make(&node.element)?;
+    for (name, value) in &node.properties {
+        let Some(pspec) = element.find_property(name) else {
+            return Err(refused(node, "property", name));
+        };
+        let value = gst::glib::Value::deserialize_with_pspec(value, &pspec)
+            .map_err(|_| refused(node, name, value))?;
+        element.set_property_from_value(name, &value);
+    }
+    Ok(element)
+}
+
+fn sink(
+    graph: &TrackGraph,
+    settings: &TrackSettings,
+    output: &SyncSender<Output>,
+) -> gst_app::AppSink {
+    let sink = gst_app::AppSink::builder()
+        .sync(false)
+        .async_(false)
+        .enable_last_sample(false)
+        .max_buffers(ENCODED_BUFFERS)
+        .build();
+    let samples = output.clone();
+    let ends = output.clone();
+    let track = settings.track;
+    let timeline = settings.timeline;
+    let (priming, copied) = (graph.priming, graph.copied);
+    let mut last_caps = None;
+    sink.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                let caps = sample.caps_owned();
+                let fresh = (caps != last_caps).then(|| caps.clone()).flatten();
+                last_caps = caps;
+                let shift = priming_ns(priming, last_caps.as_ref());
+                let timeline = if copied { timeline } else { Timeline::default() };
+                match encoded(&sample, track, fresh, &timeline, copied, shift) {
+                    Some(output) => {
+                        samples.send(output).map(|()| gst::FlowSuccess::Ok).map_err(|_| gst::FlowError::Eos)
+                    }
+                    None => Ok(gst::FlowSuccess::Ok),
+                }
+            })
+            .eos(move |_| {
+                // The writer may be gone already.
+                let _ = ends.send(Output::End { track });
+            })
+            .build(),
+    );
+    sink
+}
+
+/// How much earlier than the first sample an encoder begins, in ns.
+fn priming_ns(samples: u32, caps: Option<&gst::Caps>) -> i64 {
+    let rate = caps
+        .and_then(|caps| caps.structure(0))
+        .and_then(|structure| structure.get::<i32>("rate").ok());
+    rate.filter(|rate| *rate > 0)
+        .map_or(0, |rate| i64::from(samples) * 1_000_000_000 / i64::from(rate))
+}
+
+/// A sample as the writer takes it; `None` for one before the start of the output.
+fn encoded(
+    sample: &gst::Sample,
+    track: usize,
+    caps: Option<gst::Caps>,
+    timeline: &Timeline,
+    copied: bool,
+    priming: i64,
+) -> Option<Output> {
+    let buffer = sample.buffer()?;
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    // Encoders move segment and timestamps together, 1000 hours away if they like; running time
+    // is what stays. A copied stream comes straight from the demuxer, whose stream time counts.
+    let time = |timestamp: gst::ClockTime| {
+        if copied {
+            timeline.source_ns(segment, timestamp)
+        } else {
+            Some(signed_ns(segment.to_running_time_full(timestamp)?) - priming)
+        }
+    };
+    let pts = buffer.pts().or(buffer.dts()).and_then(time)?;
+    let dts = buffer.dts().and_then(time).unwrap_or(pts);
+    let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    if copied && timeline.is_before_start(pts) && !caps_are_video(sample) {
+        return None;
+    }
+    let map = buffer.map_readable().ok()?;
+    Some(Output::Sample {
+        track,
+        caps,
+        pts,
+        dts,
+        duration: buffer.duration().map_or(0, gst::ClockTime::nseconds),
+        keyframe,
+        data: Bytes::copy_from_slice(&map),
+    })
+}
+
+/// A copied picture begins at the keyframe before the start, sound at the start.
+fn caps_are_video(sample: &gst::Sample) -> bool {
+    sample
+        .caps()
+        .and_then(|caps| caps.structure(0))
+        .is_some_and(|structure| structure.name().starts_with("video/"))
+}

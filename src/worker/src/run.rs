@@ -1,0 +1,632 @@
+//! The life of a worker: warm up, take one stream, run it, end.
+//!
+//! ```text
+//! control socket ─ reader thread ─┐
+//! appsinks ─ streaming threads ───┼─▶ one channel ─▶ this thread: Segmenter, messages out
+//! pipeline bus ─ sync handler ────┘
+//! ```
+//!
+//! How a stream ends:
+//! - **End of input**: every track ends, the last segment and the playlist are written: `Complete`.
+//! - **`Quit`**: the gate lets nothing more into the encoders, which empty themselves; then as
+//!   above: `Quit`.
+//! - **Broken input**: as `Quit`, if anything was decoded: what there is gets written, as ffmpeg
+//!   does at a truncated file. With nothing decoded: `Failed`.
+//! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ffmpeg_args::{Keyframes, StreamRef, Transcode, VideoAction};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use hls::{Sample, Segmenter, Track, WriteError};
+use session::{
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
+    WorkerToGateway,
+};
+
+use crate::format::track_format;
+use crate::graph::{Graph, describe};
+use crate::pipeline::{Output, TrackSettings, build_track};
+use crate::source::{Kind, Source, SourceError, describe_error};
+use crate::stages::Stages;
+use crate::timeline::{Gate, Timeline};
+use crate::{elements, stages};
+
+/// Time between two progress messages; ffmpeg's own is half a second.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// How long encoders may take to empty themselves after `Quit`. Jellyfin kills after five seconds.
+const DRAIN: Duration = Duration::from_secs(3);
+/// Samples between streaming threads and writer.
+const CHANNEL: usize = 64;
+
+/// Whatever wakes the worker's main thread.
+#[derive(Debug)]
+enum Wake {
+    Output(Output),
+    Control(Control),
+    GatewayLost,
+}
+
+/// Runs a worker on its control socket: announces itself, takes one stream, returns at its end.
+///
+/// # Errors
+/// If GStreamer or the control socket fail before there is a stream to report it with.
+pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
+    gst::init()?;
+    elements::register()?;
+    let stages = Stages::parse(stages::SOFTWARE)?;
+    warm_up(&stages);
+    let mut channel = Channel::new(socket);
+    channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[])?;
+    let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
+        return Ok(());
+    };
+    let GatewayToWorker::Start { stream, transcode } = message else {
+        anyhow::bail!("expected a stream to start, got {message:?}");
+    };
+    let socket = channel.socket().try_clone()?;
+    let ending = Stream::run(&stages, channel, stream, &transcode, descriptors);
+    // Nobody may be left to hear it.
+    let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
+    Ok(())
+}
+
+/// Loads the plugins that most streams need, so that the first stream needn't.
+fn warm_up(stages: &Stages) {
+    for name in stages.elements().into_iter().chain(["fdsrc", "queue", "capsfilter", "appsink"]) {
+        if let Some(factory) = gst::ElementFactory::find(name) {
+            // Loading also runs the class initialisers of what comes with the plugin.
+            let _ = factory.load();
+        }
+    }
+    for name in ["matroskademux", "avdec_h264", "avenc_aac", "x264enc", "rgscale"] {
+        let _ = gst::ElementFactory::make(name).build();
+    }
+    // The type finders are a plugin of their own.
+    let _ = gstreamer_base::type_find_helper_for_data(gst::Object::NONE, b"warm");
+}
+
+/// A running stream.
+struct Stream {
+    channel: OwnedFd,
+    pipeline: gst::Pipeline,
+    gate: Arc<Gate>,
+    wakes: Receiver<Wake>,
+    writer: Writer,
+    clock: Clock,
+    quitting: Option<Instant>,
+    broken_input: Option<String>,
+}
+
+/// Wall time without pauses.
+struct Clock {
+    started: Instant,
+    paused_at: Option<Instant>,
+    paused: Duration,
+    reported: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { started: now, paused_at: None, paused: Duration::ZERO, reported: now }
+    }
+
+    fn pause(&mut self, paused: bool) {
+        match (paused, self.paused_at) {
+            (true, None) => self.paused_at = Some(Instant::now()),
+            (false, Some(since)) => {
+                self.paused += since.elapsed();
+                self.paused_at = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let now = self.paused_at.unwrap_or_else(Instant::now);
+        now.duration_since(self.started).saturating_sub(self.paused)
+    }
+}
+
+/// Tracks on their way into the segmenter, which can only be made once all formats are known.
+struct Writer {
+    formats: Vec<Option<hls::TrackFormat>>,
+    ended: BTreeSet<usize>,
+    copied: BTreeSet<usize>,
+    waiting: Vec<Sample>,
+    segmenter: Option<Segmenter>,
+    directory: Option<OwnedFd>,
+    plan: Transcode,
+    tag: String,
+    socket: Arc<OwnedFd>,
+}
+
+fn failed(reason: impl Into<String>, fault: Fault) -> Ending {
+    Ending::Failed { reason: reason.into(), fault }
+}
+
+impl From<SourceError> for Ending {
+    fn from(error: SourceError) -> Self {
+        failed(error.message, error.fault)
+    }
+}
+
+fn write_failed(error: &WriteError) -> Ending {
+    let fault = match error {
+        WriteError::Unsupported { .. } => Fault::Unsupported,
+        _ => Fault::Output,
+    };
+    failed(error.to_string(), fault)
+}
+
+impl Stream {
+    fn run(
+        stages: &Stages,
+        channel: Channel,
+        id: StreamId,
+        plan: &Transcode,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Ending {
+        let (Some(directory), true) = (descriptors.pop(), descriptors.len() == plan.inputs.len())
+        else {
+            return failed("expected one descriptor per input and one directory", Fault::Gateway);
+        };
+        let Ok(socket) = channel.socket().try_clone() else {
+            return failed("out of file descriptors", Fault::Worker);
+        };
+        match Self::start(stages, channel, id, plan, descriptors, directory) {
+            Ok((mut stream, description)) => {
+                let message =
+                    WorkerToGateway::Running { backend: stages.backend.clone(), description };
+                let _ = session::send(socket.as_fd(), &message, &[]);
+                let ending = stream.drive();
+                // Streaming threads may sit in a full channel; nobody reads it any more.
+                stream.gate.stop();
+                let Stream { pipeline, wakes, .. } = stream;
+                drop(wakes);
+                let _ = pipeline.set_state(gst::State::Null);
+                ending
+            }
+            Err(ending) => ending,
+        }
+    }
+
+    /// Builds and starts the graph; returns it with its one-line description.
+    fn start(
+        stages: &Stages,
+        channel: Channel,
+        id: StreamId,
+        plan: &Transcode,
+        files: Vec<OwnedFd>,
+        directory: OwnedFd,
+    ) -> Result<(Self, String), Ending> {
+        let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
+        let pipeline = gst::Pipeline::new();
+        let gate = Arc::new(Gate::default());
+        let sources = open_sources(&pipeline, stages, plan, files)?;
+        let (wake, wakes) = sync_channel(CHANNEL);
+        let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
+        let description =
+            link(&pipeline, stages, plan, &sources, &gate, &wake).map_err(Ending::from)?;
+        watch_bus(&pipeline, wake.clone());
+        let tracks = usize::from(plan.video.is_some()) + usize::from(plan.audio.is_some());
+        let writer = Writer {
+            formats: vec![None; tracks],
+            ended: BTreeSet::new(),
+            copied: description.1,
+            waiting: Vec::new(),
+            segmenter: None,
+            directory: Some(directory),
+            plan: plan.clone(),
+            tag: id.to_string(),
+            socket: Arc::clone(&socket),
+        };
+        listen(channel, wake);
+        let stream = Self {
+            channel: socket.try_clone().map_err(worker)?,
+            pipeline: pipeline.clone(),
+            gate,
+            wakes,
+            writer,
+            clock: Clock::new(),
+            quitting: None,
+            broken_input: None,
+        };
+        pipeline
+            .set_state(gst::State::Playing)
+            .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
+        Ok((stream, description.0))
+    }
+
+    /// Takes samples and commands until the end.
+    fn drive(&mut self) -> Ending {
+        loop {
+            let wait = self.quitting.map_or(PROGRESS_EVERY, |until| {
+                until.saturating_duration_since(Instant::now()).min(PROGRESS_EVERY)
+            });
+            let step = match self.wakes.recv_timeout(wait) {
+                Ok(Wake::Output(output)) => self.output(output),
+                Ok(Wake::Control(control)) => self.control(control),
+                Ok(Wake::GatewayLost) | Err(RecvTimeoutError::Disconnected) => {
+                    Err(failed("the gateway is gone", Fault::Gateway))
+                }
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+            };
+            if let Err(ending) = step {
+                return self.abort(ending);
+            }
+            let overdue = self.quitting.is_some_and(|until| Instant::now() >= until);
+            if overdue || self.writer.is_complete(self.quitting.is_some()) {
+                return self.finish();
+            }
+            self.report();
+        }
+    }
+
+    fn output(&mut self, output: Output) -> Result<(), Ending> {
+        match output {
+            Output::Sample { track, caps, pts, dts, duration, keyframe, data } => {
+                if let Some(caps) = caps {
+                    self.writer.format(track, &caps)?;
+                }
+                self.writer.push(Sample { track, pts, dts, duration, keyframe, data })
+            }
+            Output::End { track } => self.writer.end(track),
+            Output::Error { message, fault: Fault::Input } if self.writer.has_begun() => {
+                self.broken_input.get_or_insert(message);
+                self.quit();
+                Ok(())
+            }
+            Output::Error { message, fault } => Err(failed(message, fault)),
+        }
+    }
+
+    fn control(&mut self, control: Control) -> Result<(), Ending> {
+        match control {
+            Control::Quit => self.quit(),
+            Control::Pause | Control::Resume => {
+                let paused = control == Control::Pause;
+                self.gate.pause(paused);
+                self.clock.pause(paused);
+            }
+        }
+        Ok(())
+    }
+
+    fn quit(&mut self) {
+        self.gate.stop();
+        self.quitting.get_or_insert_with(|| Instant::now() + DRAIN);
+    }
+
+    fn finish(&mut self) -> Ending {
+        let counters = match self.writer.segmenter.take().map(Segmenter::finish) {
+            Some(Ok(counters)) => counters,
+            Some(Err(error)) => return write_failed(&error),
+            None if self.quitting.is_some() && self.broken_input.is_none() => return Ending::Quit,
+            None => return failed("the input holds nothing to write", Fault::Input),
+        };
+        self.send_progress(&counters);
+        if let Some(message) = self.broken_input.take() {
+            let line = format!("the input breaks off: {message}");
+            let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Log { line }, &[]);
+            return Ending::Complete;
+        }
+        if self.quitting.is_some() { Ending::Quit } else { Ending::Complete }
+    }
+
+    fn abort(&mut self, ending: Ending) -> Ending {
+        if let Some(segmenter) = self.writer.segmenter.take() {
+            segmenter.abort();
+        }
+        ending
+    }
+
+    fn report(&mut self) {
+        if self.clock.reported.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.clock.reported = Instant::now();
+        if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
+            self.send_progress(&counters);
+        }
+    }
+
+    fn send_progress(&self, counters: &hls::Counters) {
+        let first = counters.first_pts_ns.unwrap_or(0);
+        let position = counters.position_ns.unwrap_or(first);
+        let progress = Progress {
+            frames: counters.frames,
+            position_us: (position - first).max(0).unsigned_abs() / 1000,
+            source_us: position / 1000,
+            bytes: counters.bytes,
+            elapsed_us: u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX),
+        };
+        // If the gateway is gone, the reader thread says so.
+        let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
+    }
+}
+
+impl Writer {
+    fn has_begun(&self) -> bool {
+        self.segmenter.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Whether every track has ended. A copied track has no gate to stop it, so on `Quit` it
+    /// counts as ended.
+    fn is_complete(&self, quitting: bool) -> bool {
+        (0..self.formats.len())
+            .all(|track| self.ended.contains(&track) || quitting && self.copied.contains(&track))
+    }
+
+    fn format(&mut self, track: usize, caps: &gst::Caps) -> Result<(), Ending> {
+        let video = self.plan.video.as_ref().filter(|_| track == 0);
+        let tag = video.and_then(|video| video.tag.as_deref());
+        let format = track_format(caps, tag).map_err(|error| failed(error, Fault::Unsupported))?;
+        // Later changes travel in band; the headers of a job are written once.
+        self.formats[track].get_or_insert(format);
+        Ok(())
+    }
+
+    fn push(&mut self, sample: Sample) -> Result<(), Ending> {
+        if self.segmenter.is_none() {
+            self.waiting.push(sample);
+            return self.open();
+        }
+        match &mut self.segmenter {
+            Some(segmenter) => segmenter.push(sample).map_err(|error| write_failed(&error)),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self, track: usize) -> Result<(), Ending> {
+        self.ended.insert(track);
+        match &mut self.segmenter {
+            Some(segmenter) => segmenter.end_track(track).map_err(|error| write_failed(&error)),
+            None => self.open(),
+        }
+    }
+
+    /// Makes the segmenter once every track has a format or has ended without a sample.
+    fn open(&mut self) -> Result<(), Ending> {
+        let known = |(track, format): (usize, &Option<hls::TrackFormat>)| {
+            format.is_some() || self.ended.contains(&track)
+        };
+        if self.waiting.is_empty() || !self.formats.iter().enumerate().all(known) {
+            return Ok(());
+        }
+        // A track without samples isn't written; the others move up.
+        let mut numbers = vec![None; self.formats.len()];
+        let mut tracks = Vec::new();
+        for (track, format) in self.formats.iter().enumerate() {
+            if let Some(format) = format {
+                numbers[track] = Some(tracks.len());
+                tracks.push(Track { format: format.clone() });
+            }
+        }
+        if tracks.len() < self.formats.len() && numbers[0].is_none() {
+            return Err(failed("the picture has no frames", Fault::Input));
+        }
+        let Some(directory) = self.directory.take() else { return Ok(()) };
+        let socket = Arc::clone(&self.socket);
+        let observer = move |event| {
+            let message = match event {
+                hls::Event::Committing => WorkerToGateway::Committed,
+                hls::Event::SegmentComplete { number, .. } => {
+                    WorkerToGateway::SegmentComplete { number }
+                }
+            };
+            let _ = session::send(socket.as_fd(), &message, &[]);
+        };
+        let mut segmenter =
+            Segmenter::new(directory, self.plan.output.clone(), tracks, &self.tag, observer)
+                .map_err(|error| write_failed(&error))?;
+        for sample in self.waiting.drain(..) {
+            segmenter.push(sample).map_err(|error| write_failed(&error))?;
+        }
+        for track in &self.ended {
+            if let Some(number) = numbers[*track] {
+                segmenter.end_track(number).map_err(|error| write_failed(&error))?;
+            }
+        }
+        self.segmenter = Some(segmenter);
+        Ok(())
+    }
+}
+
+/// Opens every input that a stream of the plan comes from.
+fn open_sources(
+    pipeline: &gst::Pipeline,
+    stages: &Stages,
+    plan: &Transcode,
+    files: Vec<OwnedFd>,
+) -> Result<Vec<Option<Source>>, Ending> {
+    let wanted: Vec<(StreamRef, Kind)> = plan
+        .video
+        .iter()
+        .map(|video| (video.source, Kind::Video))
+        .chain(plan.audio.iter().map(|audio| (audio.source, Kind::Audio)))
+        .collect();
+    let mut sources = Vec::new();
+    for (index, file) in files.into_iter().enumerate() {
+        let here: Vec<_> =
+            wanted.iter().copied().filter(|(source, _)| source.input == index).collect();
+        sources.push(if here.is_empty() {
+            None
+        } else {
+            Some(Source::open(pipeline, stages, file, &here)?)
+        });
+    }
+    Ok(sources)
+}
+
+/// Builds the chains, links them, seeks, and opens the sources.
+fn link(
+    pipeline: &gst::Pipeline,
+    stages: &Stages,
+    plan: &Transcode,
+    sources: &[Option<Source>],
+    gate: &Arc<Gate>,
+    wake: &SyncSender<Wake>,
+) -> Result<(String, BTreeSet<usize>), SourceError> {
+    let find = |reference: StreamRef, kind| {
+        let source = sources.get(reference.input).and_then(Option::as_ref);
+        let source = source.ok_or_else(|| SourceError {
+            message: format!("input {} is mapped and isn't there", reference.input),
+            fault: Fault::Input,
+        })?;
+        Ok::<_, SourceError>((source, source.select(reference, kind)?))
+    };
+    let video =
+        plan.video.as_ref().map(|video| find(video.source, Kind::Video)).transpose()?;
+    let audio =
+        plan.audio.as_ref().map(|audio| find(audio.source, Kind::Audio)).transpose()?;
+    let stream = |found: &Option<(&Source, usize)>| {
+        found.map(|(source, index)| source.stream(index, stages))
+    };
+    let graph = describe(stages, plan, stream(&video).as_ref(), stream(&audio).as_ref())
+        .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
+    let (send, outputs) = sync_channel(CHANNEL);
+    forward(outputs, wake.clone());
+    let mut copied = BTreeSet::new();
+    let chains = [(&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
+        (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input))];
+    let present = chains.into_iter().filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
+    for (track, (chain, (source, index), input)) in present.enumerate() {
+        let settings = TrackSettings {
+            track,
+            timeline: timeline(plan, input, source),
+            rate: video_rate(plan, source, index).filter(|_| track == 0 && plan.video.is_some()),
+            keyframes_every: keyframes(plan),
+            gate: Arc::clone(gate),
+        };
+        if chain.copied {
+            copied.insert(track);
+        }
+        let sink = build_track(pipeline, chain, &settings, &send)?;
+        source.pad(index).link(&sink).map_err(|error| SourceError {
+            message: format!("can't link {}: {error}", chain.one_line()),
+            fault: Fault::Worker,
+        })?;
+    }
+    for (number, source) in sources.iter().enumerate() {
+        let Some(source) = source else { continue };
+        let here: Vec<usize> = [&video, &audio]
+            .into_iter()
+            .flatten()
+            .filter(|(of, _)| std::ptr::eq(*of, source))
+            .map(|(_, index)| *index)
+            .collect();
+        let first = here.first().copied().unwrap_or(0);
+        let start = plan.inputs[number].start_us.unwrap_or(0) * 1000;
+        let stream_start = if start == 0 { 0 } else { start as i64 + source.start_ns() };
+        source.seek(first, stream_start)?;
+        source.release(&here);
+    }
+    Ok((one_line(&graph), copied))
+}
+
+/// Samples and errors of the graph join the worker's one channel.
+fn forward(outputs: Receiver<Output>, wake: SyncSender<Wake>) {
+    thread::spawn(move || {
+        for output in outputs {
+            if wake.send(Wake::Output(output)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn one_line(graph: &Graph) -> String {
+    let tracks = [&graph.video, &graph.audio];
+    let lines: Vec<String> = tracks
+        .into_iter()
+        .flatten()
+        .map(|track| if track.copied { "copy".to_owned() } else { track.one_line() })
+        .collect();
+    lines.join(", ")
+}
+
+/// Source time of an input's streams, and where output begins.
+fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
+    let own = source.clock_offset_ns();
+    let first = source.start_ns();
+    // `-ss` counts from the container's first timestamp (contract 2.1.1).
+    let zero = if plan.start_at_zero { first + own } else { 0 };
+    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first + own - zero);
+    Timeline {
+        offset_ns: own - zero,
+        start_ns: start.filter(|_| plan.inputs[input].accurate),
+    }
+}
+
+fn keyframes(plan: &Transcode) -> Option<f64> {
+    match &plan.video.as_ref()?.action {
+        VideoAction::Encode(encode) => match encode.keyframes {
+            Keyframes::Every(seconds) => Some(seconds),
+            Keyframes::EveryFrames(_) => None,
+        },
+        VideoAction::Copy => None,
+    }
+}
+
+/// The output's frame rate: the plan's, else the source's, doubled if fields become frames.
+fn video_rate(plan: &Transcode, source: &Source, index: usize) -> Option<(u32, u32)> {
+    let VideoAction::Encode(encode) = &plan.video.as_ref()?.action else { return None };
+    if let Some(rate) = encode.frame_rate {
+        return Some(rate);
+    }
+    let (numerator, denominator) = source.frame_rate(index)?;
+    let doubled = encode.deinterlace.is_some_and(|deinterlace| deinterlace.per_field);
+    Some((if doubled { numerator * 2 } else { numerator }, denominator))
+}
+
+/// Errors of elements, at once and from whichever thread they come.
+fn watch_bus(pipeline: &gst::Pipeline, wake: SyncSender<Wake>) {
+    let Some(bus) = pipeline.bus() else { return };
+    bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Error(_) = message.view() {
+            let output = Output::Error { message: describe_error(message), fault: blame(message) };
+            // A full channel must not stop the thread that posts; it is read soon.
+            let wake = wake.clone();
+            thread::spawn(move || wake.send(Wake::Output(output)));
+        }
+        gst::BusSyncReply::Drop
+    });
+}
+
+/// Demuxers, parsers and decoders fail because of what they read.
+fn blame(message: &gst::Message) -> Fault {
+    let element = message.src().and_then(|src| src.downcast_ref::<gst::Element>());
+    let class = element
+        .and_then(gst::Element::factory)
+        .and_then(|factory| factory.metadata("klass").map(str::to_owned))
+        .unwrap_or_default();
+    let reads = ["Demux", "Parser", "Decoder", "Source"].iter().any(|part| class.contains(part));
+    if reads { Fault::Input } else { Fault::Worker }
+}
+
+/// Reads the control socket on a thread of its own.
+fn listen(mut channel: Channel, wake: SyncSender<Wake>) {
+    thread::spawn(move || {
+        loop {
+            let next = match channel.receive::<GatewayToWorker>() {
+                Ok(Some(Received { message: GatewayToWorker::Control(control), .. })) => {
+                    Wake::Control(control)
+                }
+                Ok(Some(_)) | Ok(None) | Err(_) => Wake::GatewayLost,
+            };
+            let lost = matches!(next, Wake::GatewayLost);
+            if wake.send(next).is_err() || lost {
+                return;
+            }
+        }
+    });
+}

@@ -1,0 +1,84 @@
+//! The way from an element's timestamps to source time, and the gate that holds a stream.
+//!
+//! Source time is what ffmpeg calls it: the container's own timestamps (with `-copyts`), or those
+//! counted from the container's first one (`-start_at_zero`). GStreamer's elements count in
+//! running time of a segment; the elements of `elements` translate once, at the end of decoding,
+//! and from there on timestamps are source time.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use gstreamer as gst;
+
+/// Where output begins, and how stream time becomes source time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timeline {
+    /// Added to the demuxer's stream time, ns.
+    pub offset_ns: i64,
+    /// Output begins here, ns of source time; earlier frames only serve to decode later ones.
+    pub start_ns: Option<i64>,
+}
+
+impl Timeline {
+    /// Source time of a buffer's timestamp in its segment, in ns.
+    pub fn source_ns(
+        &self,
+        segment: &gst::FormattedSegment<gst::ClockTime>,
+        timestamp: gst::ClockTime,
+    ) -> Option<i64> {
+        let stream = signed_ns(segment.to_stream_time_full(timestamp)?);
+        Some(stream + self.offset_ns)
+    }
+
+    /// Whether a frame at this source time comes before the output.
+    pub fn is_before_start(&self, source_ns: i64) -> bool {
+        self.start_ns.is_some_and(|start| source_ns < start)
+    }
+}
+
+/// A signed time as a plain number of ns.
+pub fn signed_ns(time: gst::Signed<gst::ClockTime>) -> i64 {
+    match time {
+        gst::Signed::Positive(time) => time.nseconds() as i64,
+        gst::Signed::Negative(time) => -(time.nseconds() as i64),
+    }
+}
+
+/// Holds a stream between decoder and encoder, and lets it end early.
+#[derive(Debug, Default)]
+pub struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct GateState {
+    paused: bool,
+    stopped: bool,
+}
+
+impl Gate {
+    /// Waits while paused; false once the stream is to end.
+    pub fn pass(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self
+            .changed
+            .wait_while(state, |state| state.paused && !state.stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        !state.stopped
+    }
+
+    /// Closes or opens it.
+    pub fn pause(&self, paused: bool) {
+        self.change(|state| state.paused = paused);
+    }
+
+    /// Lets whoever waits go on, to find that it is over.
+    pub fn stop(&self) {
+        self.change(|state| state.stopped = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut GateState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+}
