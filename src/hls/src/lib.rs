@@ -16,11 +16,19 @@
 
 #![forbid(unsafe_code)]
 
+mod annexb;
+mod cut;
 pub mod directory;
 mod error;
+mod file;
+mod fmp4;
 mod interleave;
+mod playlist;
 mod segmenter;
+mod sps;
+mod time;
 mod track;
+mod ts;
 
 pub use error::WriteError;
 pub use interleave::Interleaver;

@@ -1,11 +1,19 @@
-//! The segment writer.
+//! The segment writer: order, cuts, files, playlist.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use ffmpeg_args::HlsOutput;
+use ffmpeg_args::{Container, HlsOutput, PlaylistType};
 
+use crate::cut::{Candidate, CutRule, Extent};
+use crate::file::{Folder, Temporary};
+use crate::fmp4::{self, Fmp4Writer};
+use crate::playlist::Playlist;
+use crate::ts::{self, TsWriter};
 use crate::{Interleaver, Sample, Track, WriteError};
+
+/// MPEG-TS goes to the file in pieces of this size.
+const TS_BUFFER: usize = 64 << 10;
 
 /// What an observer is told, from within the call that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +38,12 @@ pub enum Event {
 pub struct Counters {
     /// Frames of the video track, or packets if there is sound only.
     pub frames: u64,
-    /// Bytes in files under final names.
+    /// Bytes of segments under final names.
     pub bytes: u64,
-    /// Smallest presentation time taken so far, on the source's timeline, ns.
+    /// Segments under final names.
+    pub segments: u64,
+    /// Presentation time of the first frame (or packet, if there is sound only) on the source's
+    /// timeline, ns.
     pub first_pts_ns: Option<i64>,
     /// End of the latest presentation so far, on the source's timeline, ns.
     pub position_ns: Option<i64>,
@@ -42,20 +53,36 @@ pub struct Counters {
 ///
 /// Dropped without [`finish`](Self::finish) it does as [`abort`](Self::abort).
 pub struct Segmenter {
+    folder: Folder,
+    output: HlsOutput,
+    tag: String,
+    /// The track that counts and cuts: the video, or the first if there is none.
+    reference: usize,
+    has_video: bool,
+    tracks: usize,
     interleaver: Interleaver,
+    cut: CutRule,
+    muxer: Muxer,
+    /// Video has begun with a keyframe.
+    video_began: bool,
+    number: u64,
+    playlist: Playlist,
     counters: Counters,
     observer: Box<dyn FnMut(Event) + Send>,
-    directory: OwnedFd,
-    output: HlsOutput,
-    tracks: Vec<Track>,
-    writer_tag: String,
     closed: bool,
+}
+
+enum Muxer {
+    /// Streams into the temporary file.
+    Ts { writer: TsWriter, buffer: Vec<u8>, file: Option<Temporary> },
+    /// Keeps a segment in memory: its boxes state sizes up front.
+    Fmp4 { writer: Fmp4Writer, init: String, init_done: bool },
 }
 
 impl Segmenter {
     /// A writer into `directory` (any descriptor of it that `openat` takes). At most one video
-    /// track, which should come first; `writer_tag` tells the temporary files of this writer from
-    /// those of others in the same directory. Creates nothing yet.
+    /// track, which comes first; `writer_tag` tells the temporary files of this writer from those
+    /// of others in the same directory. Creates nothing yet.
     ///
     /// # Errors
     /// [`WriteError::Unsupported`] if the container can't carry the tracks.
@@ -66,14 +93,38 @@ impl Segmenter {
         writer_tag: &str,
         observer: impl FnMut(Event) + Send + 'static,
     ) -> Result<Self, WriteError> {
+        let unsupported = |why: &str| Err(WriteError::Unsupported(why.to_owned()));
+        let Some(first) = tracks.first() else { return unsupported("an output without tracks") };
+        if tracks.iter().skip(1).any(|track| track.format.is_video()) {
+            return unsupported("a video track behind the first track");
+        }
+        let has_video = first.format.is_video();
+        let (muxer, rate) = match &output.container {
+            Container::MpegTs => {
+                let writer = TsWriter::new(&tracks, output.max_delay_us)?;
+                (Muxer::Ts { writer, buffer: Vec::new(), file: None }, ts::RATE)
+            }
+            Container::Fmp4 { init, absolute, skip_sidx } => {
+                let writer = Fmp4Writer::new(&tracks, *absolute, *skip_sidx)?;
+                let init = init.clone();
+                (Muxer::Fmp4 { writer, init, init_done: false }, fmp4::timescale(&first.format))
+            }
+        };
         Ok(Self {
+            folder: Folder::new(directory),
+            cut: CutRule::new(output.segment_seconds, rate, has_video),
+            number: output.start_number,
+            output,
+            tag: writer_tag.to_owned(),
+            reference: 0,
+            has_video,
+            tracks: tracks.len(),
             interleaver: Interleaver::new(tracks.len()),
+            muxer,
+            video_began: false,
+            playlist: Playlist::default(),
             counters: Counters::default(),
             observer: Box::new(observer),
-            directory,
-            output,
-            tracks,
-            writer_tag: writer_tag.to_owned(),
             closed: false,
         })
     }
@@ -86,14 +137,12 @@ impl Segmenter {
         if self.closed {
             return Err(WriteError::Closed);
         }
-        if sample.track >= self.tracks.len() {
-            return Err(WriteError::BadSample {
-                track: sample.track,
-                reason: "unknown track".into(),
-            });
+        if sample.track >= self.tracks {
+            let reason = format!("unknown track, expected less than {}", self.tracks);
+            return Err(WriteError::BadSample { track: sample.track, reason });
         }
         self.interleaver.push(sample);
-        Ok(())
+        self.drain()
     }
 
     /// The track has ended; it holds back the others no longer.
@@ -101,16 +150,24 @@ impl Segmenter {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn end_track(&mut self, track: usize) -> Result<(), WriteError> {
+        if self.closed {
+            return Err(WriteError::Closed);
+        }
         self.interleaver.end_track(track);
-        Ok(())
+        self.drain()
     }
 
     /// End of the stream, or `q`: the samples so far become the last segment under its final name,
-    /// and the playlist is written with its end mark.
+    /// and the playlist is written with its end mark. Without any sample no file appears.
     ///
     /// # Errors
     /// Any [`WriteError`].
     pub fn finish(mut self) -> Result<Counters, WriteError> {
+        for track in 0..self.tracks {
+            self.end_track(track)?;
+        }
+        let last = self.finish_files();
+        self.guard(last)?;
         self.closed = true;
         Ok(self.counters)
     }
@@ -122,15 +179,195 @@ impl Segmenter {
     pub fn counters(&self) -> Counters {
         self.counters
     }
+
+    fn drain(&mut self) -> Result<(), WriteError> {
+        while let Some(sample) = self.interleaver.pop() {
+            let result = self.write(&sample);
+            self.guard(result)?;
+        }
+        Ok(())
+    }
+
+    /// After an error nothing partial stays and nothing more is taken.
+    fn guard(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {
+        if result.is_err() {
+            self.clear();
+        }
+        result
+    }
+
+    fn clear(&mut self) {
+        self.closed = true;
+        self.interleaver = Interleaver::new(0);
+        if let Muxer::Ts { file, buffer, .. } = &mut self.muxer {
+            *buffer = Vec::new();
+            if let Some(file) = file.take() {
+                self.folder.discard(file);
+            }
+        }
+    }
+
+    fn write(&mut self, sample: &Sample) -> Result<(), WriteError> {
+        let reference = sample.track == self.reference;
+        let video = reference && self.has_video;
+        if video && !self.video_began {
+            // As ffmpeg does with a copied stream: nothing can be shown before a keyframe.
+            if !sample.keyframe {
+                return Ok(());
+            }
+            self.video_began = true;
+        }
+        let (pts, duration) = (sample.pts, sample.duration);
+        let packet = Candidate { pts, duration, video, keyframe: sample.keyframe };
+        if let Some(extent) = self.cut.next(packet) {
+            self.close_segment(extent, Some(sample))?;
+        }
+        let name = self.segment_name();
+        match &mut self.muxer {
+            Muxer::Ts { writer, buffer, file } => {
+                let file = match file {
+                    Some(file) => file,
+                    None => {
+                        writer.begin_segment();
+                        let temporary = format!("{name}.{}.tmp", self.tag);
+                        file.insert(self.folder.create(&name, temporary)?)
+                    }
+                };
+                writer.write(sample, buffer)?;
+                if buffer.len() >= TS_BUFFER {
+                    file.write(buffer)?;
+                    buffer.clear();
+                }
+            }
+            Muxer::Fmp4 { writer, .. } => writer.write(sample)?,
+        }
+        self.count(sample, reference);
+        Ok(())
+    }
+
+    fn count(&mut self, sample: &Sample, reference: bool) {
+        if reference {
+            self.counters.frames += 1;
+            self.counters.first_pts_ns.get_or_insert(sample.pts);
+        }
+        let length = i64::try_from(sample.duration).unwrap_or(0);
+        let end = sample.pts.saturating_add(length);
+        self.counters.position_ns = self.counters.position_ns.max(Some(end));
+    }
+
+    fn segment_name(&self) -> String {
+        format!("{}{}{}", self.output.segment_prefix, self.number, self.output.segment_suffix)
+    }
+
+    fn finish_files(&mut self) -> Result<(), WriteError> {
+        if let Some(extent) = self.cut.finish() {
+            self.close_segment(extent, None)?;
+        }
+        if self.playlist.is_empty() { Ok(()) } else { self.write_playlist(true) }
+    }
+
+    /// Completes the current segment; `next` is the sample that begins the one after it.
+    fn close_segment(&mut self, extent: Extent, next: Option<&Sample>) -> Result<(), WriteError> {
+        let name = self.segment_name();
+        let bytes = match &mut self.muxer {
+            Muxer::Ts { .. } => self.close_ts()?,
+            Muxer::Fmp4 { .. } => self.close_fmp4(&name, next)?,
+        };
+        self.counters.bytes += bytes;
+        self.counters.segments += 1;
+        (self.observer)(Event::SegmentComplete {
+            number: self.number,
+            start_ns: extent.start_ns,
+            duration_ns: extent.duration_ns(),
+            bytes,
+        });
+        self.number += 1;
+        self.playlist.push(name, extent.seconds());
+        if self.output.playlist_type == PlaylistType::Event {
+            self.write_playlist(false)?;
+        }
+        Ok(())
+    }
+
+    fn close_ts(&mut self) -> Result<u64, WriteError> {
+        let Muxer::Ts { writer, buffer, file } = &mut self.muxer else { return Ok(0) };
+        let Some(open) = file else { return Ok(0) };
+        writer.flush(buffer);
+        open.write(buffer)?;
+        buffer.clear();
+        buffer.shrink_to(TS_BUFFER);
+        if self.counters.segments == 0 {
+            (self.observer)(Event::Committing);
+        }
+        // On failure `commit` removes the file itself.
+        file.take().map_or(Ok(0), |file| self.folder.commit(file))
+    }
+
+    fn close_fmp4(&mut self, name: &str, next: Option<&Sample>) -> Result<u64, WriteError> {
+        let Muxer::Fmp4 { writer, init, init_done } = &mut self.muxer else { return Ok(0) };
+        let temporary = |name: &str| format!("{name}.{}.tmp", self.tag);
+        // The init file is written first and renamed just before the first segment: so it is
+        // never newer than a segment, and never there without one coming.
+        let head = if std::mem::replace(init_done, true) {
+            None
+        } else {
+            let data = writer.init()?;
+            Some(self.folder.prepare(init, temporary(init), &data)?)
+        };
+        let written = writer.take(next).and_then(|fragment| {
+            let mut file = self.folder.prepare(name, temporary(name), &fragment.head)?;
+            match file.write_all(&fragment.data) {
+                Ok(()) => Ok(file),
+                Err(error) => {
+                    self.folder.discard(file);
+                    Err(error)
+                }
+            }
+        });
+        let file = match written {
+            Ok(file) => file,
+            Err(error) => {
+                if let Some(head) = head {
+                    self.folder.discard(head);
+                }
+                return Err(error);
+            }
+        };
+        if self.counters.segments == 0 {
+            (self.observer)(Event::Committing);
+        }
+        if let Some(head) = head
+            && let Err(error) = self.folder.commit(head)
+        {
+            self.folder.discard(file);
+            return Err(error);
+        }
+        self.folder.commit(file)
+    }
+
+    fn write_playlist(&self, ended: bool) -> Result<(), WriteError> {
+        let name = &self.output.playlist;
+        let text = self.playlist.text(&self.output, ended);
+        self.folder.put(name, format!("{name}.tmp"), text.as_bytes())
+    }
+}
+
+impl Drop for Segmenter {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 impl fmt::Debug for Segmenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segmenter")
             .field("output", &self.output)
-            .field("tracks", &self.tracks)
-            .field("writer_tag", &self.writer_tag)
-            .field("directory", &self.directory)
+            .field("tag", &self.tag)
+            .field("number", &self.number)
+            .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Files that appear complete: written under a temporary name, renamed when whole.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use crate::WriteError;
+
+/// Readable by Jellyfin whoever runs it; the umask takes away what the installation wants.
+const MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// Slices handed to the system in one call; far below IOV_MAX.
+const BATCH: usize = 256;
+
+/// The directory in which files appear.
+#[derive(Debug)]
+pub struct Folder {
+    directory: OwnedFd,
+}
+
+/// A file under its temporary name.
+#[derive(Debug)]
+pub struct Temporary {
+    fd: OwnedFd,
+    temporary: String,
+    name: String,
+    bytes: u64,
+}
+
+impl Temporary {
+    /// Appends.
+    pub fn write(&mut self, mut data: &[u8]) -> Result<(), WriteError> {
+        while !data.is_empty() {
+            match rustix::io::write(&self.fd, data) {
+                Ok(0) => return Err(self.failed(Errno::IO)),
+                Ok(count) => {
+                    self.bytes += count as u64;
+                    data = &data[count..];
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends pieces without joining them in memory first.
+    pub fn write_all(&mut self, pieces: &[Bytes]) -> Result<(), WriteError> {
+        for batch in pieces.chunks(BATCH) {
+            let slices: Vec<_> = batch.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut written = loop {
+                match rustix::io::writev(&self.fd, &slices) {
+                    Ok(count) => break count,
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(self.failed(error)),
+                }
+            };
+            self.bytes += written as u64;
+            // A short write is finished piece by piece; its cause shows then.
+            for piece in batch {
+                let done = written.min(piece.len());
+                written -= done;
+                self.write(&piece[done..])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: Errno) -> WriteError {
+        WriteError::from_os(&self.name, error.into())
+    }
+}
+
+impl Folder {
+    /// On a descriptor of the directory.
+    pub fn new(directory: OwnedFd) -> Self {
+        Self { directory }
+    }
+
+    /// Creates `temporary`, to become `name`. What a dead writer left under the temporary name is
+    /// overwritten; a link there is not followed.
+    pub fn create(&self, name: &str, temporary: String) -> Result<Temporary, WriteError> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&self.directory, &temporary, flags, MODE)
+            .map_err(|error| WriteError::from_os(name, error.into()))?;
+        Ok(Temporary { fd, temporary, name: name.to_owned(), bytes: 0 })
+    }
+
+    /// Gives the file its final name, replacing what stands there; its size. If that fails the
+    /// temporary file is removed.
+    pub fn commit(&self, file: Temporary) -> Result<u64, WriteError> {
+        let directory = self.directory.as_fd();
+        match renameat(directory, &file.temporary, directory, &file.name) {
+            Ok(()) => Ok(file.bytes),
+            Err(error) => {
+                let error = WriteError::from_os(&file.name, error.into());
+                self.discard(file);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes the temporary file. It may be gone already.
+    pub fn discard(&self, file: Temporary) {
+        let _ = unlinkat(&self.directory, &file.temporary, AtFlags::empty());
+    }
+
+    /// A whole small file at once.
+    pub fn put(&self, name: &str, temporary: String, data: &[u8]) -> Result<(), WriteError> {
+        let file = self.prepare(name, temporary, data)?;
+        self.commit(file).map(|_| ())
+    }
+
+    /// Writes a whole file and leaves it under its temporary name.
+    pub fn prepare(
+        &self,
+        name: &str,
+        temporary: String,
+        data: &[u8],
+    ) -> Result<Temporary, WriteError> {
+        let mut file = self.create(name, temporary)?;
+        match file.write(data) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                self.discard(file);
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn folder(dir: &tempfile::TempDir) -> Folder {
+        Folder::new(fs::File::open(dir.path()).unwrap().into())
+    }
+
+    #[test]
+    fn many_pieces_arrive_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        let pieces: Vec<_> =
+            (0..1000u32).map(|i| Bytes::from(vec![i.to_le_bytes()[0]; i as usize % 7])).collect();
+        let mut file = folder.create("a", "a.t.tmp".into()).unwrap();
+        file.write(b"head").unwrap();
+        file.write_all(&pieces).unwrap();
+        let size = folder.commit(file).unwrap();
+        let whole = [&b"head"[..], &pieces.concat()].concat();
+        assert_eq!(size, whole.len() as u64);
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), whole);
+        assert!(!dir.path().join("a.t.tmp").exists());
+    }
+
+    #[test]
+    fn a_link_under_the_temporary_name_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("victim"), b"whole").unwrap();
+        std::os::unix::fs::symlink("victim", dir.path().join("a.t.tmp")).unwrap();
+        assert!(folder(&dir).create("a", "a.t.tmp".into()).is_err());
+        assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"whole");
+    }
+}
