@@ -1,0 +1,519 @@
+//! A `-vf` chain, reduced to what becomes of the picture (contract 2.5).
+//!
+//! The chain is walked with one piece of state: the memory that the picture lies in. Each vendor's
+//! detours (upload, map, download, format) move it and leave nothing in the plan; each filter that
+//! changes the picture demands the memory it works on. A chain that Jellyfin doesn't write runs
+//! into a demand that isn't met, or doesn't end where the encoder reads.
+//!
+//! Invariants:
+//! - A filter is either reduced to a field of the plan, or known to leave the picture alone.
+//! - Fields come about in the order in which whoever runs the plan applies them: deinterlace in
+//!   front of scale.
+
+use crate::filters::Filter;
+use crate::numbers::{frame_rate, whole};
+use crate::{ColourTags, Deinterlace, Passthrough, Scale, Verdict, expression};
+
+/// Where a picture lies between two filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Main memory.
+    System,
+    /// VA-API surface.
+    Vaapi,
+    /// Quick Sync surface.
+    Qsv,
+    /// CUDA memory.
+    Cuda,
+    /// Behind `hwmap` or `hwdownload`: the `format` that must follow says in what. With a derived
+    /// device it must be that one's.
+    Mapped(Option<Device>),
+}
+
+/// A device as `hwmap` and `hwupload` derive it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Device {
+    Vaapi,
+    Qsv,
+    Cuda,
+}
+
+impl Device {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "vaapi" => Some(Self::Vaapi),
+            "qsv" => Some(Self::Qsv),
+            "cuda" => Some(Self::Cuda),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn memory(self) -> Memory {
+        match self {
+            Self::Vaapi => Memory::Vaapi,
+            Self::Qsv => Memory::Qsv,
+            Self::Cuda => Memory::Cuda,
+        }
+    }
+}
+
+/// What a chain asks for, and where it leaves the picture.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub colour: Option<ColourTags>,
+    pub deinterlace: Option<Deinterlace>,
+    pub scale: Option<Scale>,
+    pub frame_rate: Option<(u32, u32)>,
+    /// `fps` in front of the deinterlacer.
+    pub rate_before_deinterlace: bool,
+    /// A format of 8 bits was asked for last.
+    pub eight_bit: bool,
+    pub memory: Memory,
+    /// The device that a bare `hwupload` goes to: the encoder's.
+    encoder: Option<Device>,
+    sized: bool,
+}
+
+/// A filter and its reduction.
+type Stage = (&'static [&'static str], fn(&mut Chain, &Filter) -> Verdict<()>);
+
+const STAGES: &[Stage] = &[
+    (&["setparams"], Chain::colour_tags),
+    (&["fps"], Chain::frame_rate),
+    (&["yadif", "bwdif", "yadif_cuda", "bwdif_cuda"], Chain::weave),
+    (&["deinterlace_vaapi", "deinterlace_qsv"], Chain::deinterlace_on_gpu),
+    (&["scale"], Chain::scale_in_software),
+    (&["scale_vaapi", "scale_qsv", "vpp_qsv", "scale_cuda"], Chain::scale_on_gpu),
+    (&["format"], Chain::format),
+    (&["hwupload", "hwupload_vaapi", "hwupload_cuda"], Chain::upload),
+    (&["hwdownload"], Chain::download),
+    (&["hwmap"], Chain::map),
+];
+
+/// Filters that are understood and not offered, by the head of their names.
+const UNOFFERED: &[&str] = &[
+    "overlay",
+    "subtitles",
+    "ass",
+    "alphasrc",
+    "tonemap",
+    "procamp",
+    "libplacebo",
+    "transpose",
+    "zscale",
+    "zoompan",
+    "crop",
+    "pad",
+    "hflip",
+    "vflip",
+    "rotate",
+    "setdar",
+    "setsar",
+    "setpts",
+    "thumbnail",
+    "yadif_",
+    "bwdif_",
+    "scale_",
+    "vpp_",
+    "deinterlace_",
+];
+
+/// Reduces a chain that begins in `start` for an encoder that reads `encoder`'s memory (main
+/// memory if `None`).
+pub(crate) fn reduce(filters: &[Filter], start: Memory, encoder: Option<Device>) -> Verdict<Chain> {
+    let mut chain = Chain {
+        colour: None,
+        deinterlace: None,
+        scale: None,
+        frame_rate: None,
+        rate_before_deinterlace: false,
+        eight_bit: false,
+        memory: start,
+        encoder,
+        sized: false,
+    };
+    // What is not offered is said first: it explains the command better than what surrounds it.
+    for filter in filters {
+        let known = STAGES.iter().any(|(names, _)| names.contains(&filter.name.as_str()));
+        if !known && UNOFFERED.iter().any(|head| filter.name.starts_with(head)) {
+            return Err(Passthrough::feature(format!("filter {}", filter.name)));
+        }
+    }
+    for filter in filters {
+        let stage = STAGES.iter().find(|(names, _)| names.contains(&filter.name.as_str()));
+        let (_, step) = stage.ok_or_else(|| filter.refuse("not a known filter"))?;
+        step(&mut chain, filter)?;
+    }
+    Ok(chain)
+}
+
+impl Chain {
+    fn demand(&self, filter: &Filter, memory: Memory) -> Verdict<()> {
+        if self.memory == memory {
+            return Ok(());
+        }
+        Err(filter.refuse(&format!("works on {memory:?}, the picture is in {:?}", self.memory)))
+    }
+
+    fn colour_tags(&mut self, filter: &Filter) -> Verdict<()> {
+        if self.colour.is_some() || self.deinterlace.is_some() || self.sized {
+            return Err(filter.refuse("not at the head of the chain"));
+        }
+        let mut options = filter.options(&[])?;
+        let mut tag = |key| {
+            options
+                .take(key)
+                .map(str::to_owned)
+                .ok_or_else(|| filter.refuse(&format!("without {key}")))
+        };
+        let tags = ColourTags {
+            primaries: tag("color_primaries")?,
+            transfer: tag("color_trc")?,
+            matrix: tag("colorspace")?,
+        };
+        options.finish()?;
+        // Other tags head a tone mapping chain.
+        for name in [&tags.primaries, &tags.transfer, &tags.matrix] {
+            if name != "bt709" {
+                return Err(Passthrough::feature(format!("filter setparams: {name}")));
+            }
+        }
+        self.colour = Some(tags);
+        Ok(())
+    }
+
+    fn frame_rate(&mut self, filter: &Filter) -> Verdict<()> {
+        let mut options = filter.options(&["fps"])?;
+        let rate = options.read("fps", frame_rate)?;
+        options.finish()?;
+        if self.frame_rate.is_some() || rate.is_none() || matches!(self.memory, Memory::Mapped(_)) {
+            return Err(filter.refuse("not where or how a rate is bounded"));
+        }
+        self.frame_rate = rate;
+        self.rate_before_deinterlace = self.deinterlace.is_none();
+        Ok(())
+    }
+
+    /// yadif and bwdif, alike but for the rate they have by default.
+    fn weave(&mut self, filter: &Filter) -> Verdict<()> {
+        let on_cuda = filter.name.ends_with("_cuda");
+        self.demand(filter, if on_cuda { Memory::Cuda } else { Memory::System })?;
+        let mut options = filter.options(&["mode", "parity", "deint"])?;
+        let per_field = options.read("mode", |mode| match mode {
+            "0" | "send_frame" => Some(false),
+            "1" | "send_field" => Some(true),
+            _ => None,
+        })?;
+        options.read("parity", |parity| matches!(parity, "-1" | "auto").then_some(()))?;
+        options.read("deint", |deint| matches!(deint, "0" | "all").then_some(()))?;
+        options.finish()?;
+        self.deinterlaced(filter, per_field.unwrap_or(filter.name.starts_with("bwdif")))
+    }
+
+    fn deinterlace_on_gpu(&mut self, filter: &Filter) -> Verdict<()> {
+        let mut options = filter.options(&["mode", "rate"])?;
+        let per_field = if filter.name == "deinterlace_vaapi" {
+            self.demand(filter, Memory::Vaapi)?;
+            options.read("mode", |mode| (mode == "default").then_some(()))?;
+            let rate = options.read("rate", |rate| match rate {
+                "frame" => Some(false),
+                "field" => Some(true),
+                _ => None,
+            })?;
+            rate.unwrap_or(false)
+        } else {
+            self.demand(filter, Memory::Qsv)?;
+            options.read("mode", |mode| matches!(mode, "2" | "advanced").then_some(()))?;
+            // This filter has no rate to choose: it always gives one picture per field.
+            true
+        };
+        options.finish()?;
+        self.deinterlaced(filter, per_field)
+    }
+
+    fn deinterlaced(&mut self, filter: &Filter, per_field: bool) -> Verdict<()> {
+        if self.deinterlace.is_some() || self.sized {
+            return Err(filter.refuse("behind another deinterlacer or a scaler"));
+        }
+        self.deinterlace = Some(Deinterlace { per_field });
+        Ok(())
+    }
+
+    fn scale_in_software(&mut self, filter: &Filter) -> Verdict<()> {
+        self.demand(filter, Memory::System)?;
+        let mut options = filter.options(&["w", "h"])?;
+        let size = (options.take("w"), options.take("h"));
+        options.finish()?;
+        let (Some(width), Some(height)) = size else {
+            return Err(filter.refuse("without width and height"));
+        };
+        let scale = expression::scale(width, height).ok_or_else(|| {
+            // Jellyfin's other sizes (by one side alone, or by display aspect before 10.8) are
+            // known, but their rounding is not that of a fit.
+            let one_sided = width.contains("oh*") || height.contains("ow/");
+            let other = one_sided || width.contains("dar") || height.contains("/a/2)*2");
+            let text = format!("filter scale: {width}:{height}");
+            if other { Passthrough::feature(text) } else { Passthrough::unknown(text) }
+        })?;
+        self.scaled(filter, scale)
+    }
+
+    fn scale_on_gpu(&mut self, filter: &Filter) -> Verdict<()> {
+        let memory = match filter.name.as_str() {
+            "scale_vaapi" => Memory::Vaapi,
+            "scale_cuda" => Memory::Cuda,
+            _ => Memory::Qsv,
+        };
+        self.demand(filter, memory)?;
+        let mut options = filter.options(&["w", "h"])?;
+        let size = (options.take("w"), options.take("h"));
+        let format = options.take("format");
+        options.read("extra_hw_frames", whole::<u32>)?;
+        options.finish()?;
+        match format {
+            None => {}
+            Some("nv12" | "yuv420p") => self.eight_bit = true,
+            Some("p010" | "p010le") => self.eight_bit = false,
+            Some(other) => return Err(filter.refuse(&format!("format={other}"))),
+        }
+        match size {
+            // Jellyfin has the scaler convert the format of a picture that keeps its size.
+            (None, None) if format.is_some() && !self.sized => {
+                self.sized = true;
+                Ok(())
+            }
+            (Some(width), Some(height)) => {
+                let scale = expression::fixed(width, height)
+                    .ok_or_else(|| filter.refuse(&format!("{width}x{height}")))?;
+                self.scaled(filter, scale)
+            }
+            _ => Err(filter.refuse("without width and height")),
+        }
+    }
+
+    fn scaled(&mut self, filter: &Filter, scale: Scale) -> Verdict<()> {
+        if self.sized {
+            return Err(filter.refuse("behind another scaler"));
+        }
+        self.sized = true;
+        self.scale = Some(scale);
+        Ok(())
+    }
+
+    /// `format`: converts in main memory, names what a mapping gave, or checks what is there.
+    fn format(&mut self, filter: &Filter) -> Verdict<()> {
+        let mut options = filter.options(&["pix_fmts"])?;
+        let formats = options.take("pix_fmts").unwrap_or_default();
+        options.finish()?;
+        let refusal = || filter.refuse(&format!("{formats} of a picture in {:?}", self.memory));
+        // 10.6 and 10.7: whatever the decoder gave, the upload behind it takes either.
+        if formats == "nv12|vaapi" {
+            return match self.memory {
+                Memory::System => {
+                    self.eight_bit = true;
+                    Ok(())
+                }
+                Memory::Vaapi => Ok(()),
+                _ => Err(refusal()),
+            };
+        }
+        if let Some(device) = Device::named(formats) {
+            if self.memory != Memory::Mapped(Some(device)) {
+                return Err(refusal());
+            }
+            self.memory = device.memory();
+            return Ok(());
+        }
+        let eight_bit = match formats {
+            "nv12" | "yuv420p" => true,
+            // Converted to 8 bits later, or the encoder says no.
+            "p010" | "p010le" => false,
+            _ => return Err(refusal()),
+        };
+        match self.memory {
+            Memory::System | Memory::Mapped(None) => {
+                self.memory = Memory::System;
+                self.eight_bit = eight_bit;
+                Ok(())
+            }
+            _ => Err(refusal()),
+        }
+    }
+
+    fn upload(&mut self, filter: &Filter) -> Verdict<()> {
+        let mut options = filter.options(&[])?;
+        options.read("extra_hw_frames", whole::<u32>)?;
+        let derived = derived_device(filter, options.take("derive_device"))?;
+        options.finish()?;
+        let device = match filter.name.as_str() {
+            "hwupload_vaapi" => Some(Device::Vaapi),
+            "hwupload_cuda" => Some(Device::Cuda),
+            _ => derived.or(self.encoder),
+        };
+        let device = device.ok_or_else(|| filter.refuse("for an encoder in main memory"))?;
+        // What lies on the device already passes through.
+        if self.memory != device.memory() {
+            self.demand(filter, Memory::System)?;
+        }
+        self.memory = device.memory();
+        Ok(())
+    }
+
+    fn download(&mut self, filter: &Filter) -> Verdict<()> {
+        filter.options(&[])?.finish()?;
+        self.leave_device(filter, None)
+    }
+
+    fn map(&mut self, filter: &Filter) -> Verdict<()> {
+        let mut options = filter.options(&[])?;
+        options.read("extra_hw_frames", whole::<u32>)?;
+        options.read("mode", |mode| (mode == "read").then_some(()))?;
+        let derived = derived_device(filter, options.take("derive_device"))?;
+        options.finish()?;
+        self.leave_device(filter, derived)
+    }
+
+    fn leave_device(&mut self, filter: &Filter, device: Option<Device>) -> Verdict<()> {
+        if !matches!(self.memory, Memory::Vaapi | Memory::Qsv | Memory::Cuda) {
+            return Err(filter.refuse(&format!("of a picture in {:?}", self.memory)));
+        }
+        self.memory = Memory::Mapped(device);
+        Ok(())
+    }
+}
+
+/// The device behind `derive_device`; OpenCL, Vulkan and DRM serve tone mapping and overlays.
+fn derived_device(filter: &Filter, name: Option<&str>) -> Verdict<Option<Device>> {
+    match name {
+        None => Ok(None),
+        Some(other @ ("opencl" | "vulkan" | "drm")) => {
+            Err(Passthrough::feature(format!("filter {}: derive_device={other}", filter.name)))
+        }
+        Some(name) => match Device::named(name) {
+            Some(device) => Ok(Some(device)),
+            None => Err(filter.refuse(&format!("derive_device={name}"))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PassthroughKind;
+    use crate::filters::parse_chain;
+
+    fn run(text: &str, start: Memory, encoder: Option<Device>) -> Verdict<Chain> {
+        reduce(&parse_chain(text)?, start, encoder)
+    }
+
+    const TAGS: &str = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709";
+
+    #[test]
+    fn detours_vanish() {
+        use Memory::{Cuda, Qsv, System, Vaapi};
+        let (va, qsv, cuda) = (Some(Device::Vaapi), Some(Device::Qsv), Some(Device::Cuda));
+        for (text, start, encoder, end) in [
+            (
+                "scale_vaapi=format=nv12:extra_hw_frames=24,hwmap=derive_device=qsv,format=qsv",
+                Vaapi,
+                qsv,
+                Qsv,
+            ),
+            ("scale_vaapi=format=nv12,hwmap=mode=read,format=nv12", Vaapi, None, System),
+            ("scale_vaapi=format=nv12,hwdownload,format=nv12", Vaapi, None, System),
+            ("hwdownload,format=p010le", Vaapi, None, System),
+            ("format=nv12,hwupload_vaapi", System, va, Vaapi),
+            ("format=nv12,hwupload=derive_device=vaapi", System, va, Vaapi),
+            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", System, va, Vaapi),
+            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", Vaapi, va, Vaapi),
+            ("scale_cuda=format=yuv420p,hwdownload,format=yuv420p", Cuda, None, System),
+            ("vpp_qsv=w=1280:h=720:format=nv12", Qsv, qsv, Qsv),
+            ("hwupload=extra_hw_frames=64", System, cuda, Cuda),
+        ] {
+            match run(text, start, encoder) {
+                Ok(chain) => assert_eq!(chain.memory, end, "{text}"),
+                Err(refusal) => panic!("{text}: {refusal}"),
+            }
+        }
+    }
+
+    #[test]
+    fn deinterlacers_have_the_rate_of_their_spelling() {
+        use Memory::{Cuda, Qsv, System, Vaapi};
+        for (text, start, expect) in [
+            ("yadif", System, Some(false)),
+            ("yadif=0:-1:0", System, Some(false)),
+            ("yadif=1:-1:0", System, Some(true)),
+            ("yadif=mode=send_field", System, Some(true)),
+            ("bwdif", System, Some(true)),
+            ("bwdif=0:-1:0", System, Some(false)),
+            ("yadif_cuda=1:-1:0", Cuda, Some(true)),
+            ("deinterlace_vaapi", Vaapi, Some(false)),
+            ("deinterlace_vaapi=rate=frame", Vaapi, Some(false)),
+            ("deinterlace_vaapi=rate=field", Vaapi, Some(true)),
+            ("deinterlace_qsv=mode=2", Qsv, Some(true)),
+            ("yadif=1:-1:1", System, None),
+            ("yadif=1:0:0", System, None),
+            ("yadif=2", System, None),
+            ("yadif", Vaapi, None),
+            ("deinterlace_vaapi=auto=1", Vaapi, None),
+            ("deinterlace_vaapi=rate=twice", Vaapi, None),
+            ("yadif,yadif", System, None),
+            ("scale=640:360,yadif", System, None),
+        ] {
+            let deinterlace = run(text, start, None).ok().and_then(|chain| chain.deinterlace);
+            assert_eq!(deinterlace.map(|d| d.per_field), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_are_what_the_filters_ask() {
+        let fit = r"scale=trunc(min(max(iw\,ih*a)\,min(1280\,720*a))/2)*2:trunc(min(max(iw/a\,ih)\,min(1280/a\,720))/2)*2";
+        let text = format!("fps=23.976025,{TAGS},yadif=0:-1:0,{fit},format=yuv420p");
+        let chain = run(&text, Memory::System, None).unwrap();
+        assert_eq!(chain.frame_rate, Some((24000, 1001)));
+        assert_eq!(chain.colour.unwrap().matrix, "bt709");
+        assert_eq!(chain.scale, Some(Scale::Fit { max_width: 1280, max_height: 720 }));
+        assert!(chain.eight_bit && chain.rate_before_deinterlace);
+
+        let late = run("yadif=1:-1:0,scale=640:360,fps=25", Memory::System, None).unwrap();
+        assert!(!late.rate_before_deinterlace);
+        assert_eq!(late.scale, Some(Scale::Exact { width: 640, height: 360 }));
+    }
+
+    #[test]
+    fn refusals_name_the_filter() {
+        use PassthroughKind::{UnknownArgument, UnsupportedFeature};
+        for (text, start, kind, named) in [
+            ("frobnicate=1", Memory::System, UnknownArgument, "frobnicate"),
+            ("tonemapx=tonemap=bt2390", Memory::System, UnsupportedFeature, "tonemapx"),
+            ("scale=640:360,subtitles=f='/a.ass'", Memory::System, UnsupportedFeature, "subtitles"),
+            (
+                "setparams=color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc",
+                Memory::System,
+                UnsupportedFeature,
+                "bt2020",
+            ),
+            ("setparams=color_primaries=bt709", Memory::System, UnknownArgument, "setparams"),
+            ("hwmap=derive_device=opencl:mode=read", Memory::Vaapi, UnsupportedFeature, "opencl"),
+            ("transpose_vaapi=dir=clock", Memory::Vaapi, UnsupportedFeature, "transpose_vaapi"),
+            (r"scale=1280:trunc(ow/a/2)*2", Memory::System, UnsupportedFeature, "ow/a"),
+            (r"scale=iw*2:ih*2", Memory::System, UnknownArgument, "iw*2"),
+            ("scale=640:360:fast_bilinear", Memory::System, UnknownArgument, "scale"),
+            ("scale_vaapi=w=640:h=361", Memory::Vaapi, UnknownArgument, "640x361"),
+            ("scale_vaapi=format=nv12:mode=hq", Memory::Vaapi, UnknownArgument, "mode=hq"),
+            ("scale_vaapi=format=nv12", Memory::System, UnknownArgument, "scale_vaapi"),
+            ("hwmap,scale=640:360", Memory::Vaapi, UnknownArgument, "scale"),
+            ("hwmap=derive_device=qsv,format=vaapi", Memory::Vaapi, UnknownArgument, "format"),
+            ("hwupload", Memory::System, UnknownArgument, "hwupload"),
+            ("hwdownload", Memory::System, UnknownArgument, "hwdownload"),
+            ("format=yuv420p10le", Memory::System, UnknownArgument, "yuv420p10le"),
+            ("fps=25,fps=25", Memory::System, UnknownArgument, "fps"),
+            ("fps", Memory::System, UnknownArgument, "fps"),
+        ] {
+            let refusal = run(text, start, None).unwrap_err();
+            assert_eq!(refusal.kind, kind, "{text}: {refusal}");
+            assert!(refusal.reason.contains(named), "{text}: {refusal}");
+        }
+    }
+}

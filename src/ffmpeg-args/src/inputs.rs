@@ -1,0 +1,209 @@
+//! The inputs of an HLS command: local files, how they are entered, how the picture is decoded
+//! (contract 2.1 inputModifier, 2.4).
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use crate::arguments::File;
+use crate::chain::{Device, Memory};
+use crate::kinds::{FORMAT, VIDEO_CODEC};
+use crate::numbers::{amount, time_us, whole};
+use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, shown};
+use crate::{Input, Passthrough, Verdict};
+
+/// Demuxers of files. Any of them may be named, or several joined by commas; the name is a hint.
+const FILE_FORMATS: &[&str] = &[
+    "matroska",
+    "webm",
+    "mov",
+    "mp4",
+    "m4a",
+    "m4v",
+    "3gp",
+    "3g2",
+    "mj2",
+    "mpegts",
+    "mpegtsraw",
+    "mpeg",
+    "mpegvideo",
+    "avi",
+    "asf",
+    "wtv",
+    "flv",
+    "ogg",
+    "nut",
+    "rm",
+    "mxf",
+    "gxf",
+    "dv",
+    "wav",
+    "w64",
+    "aiff",
+    "flac",
+    "mp3",
+    "aac",
+    "ac3",
+    "eac3",
+    "dts",
+    "dtshd",
+    "truehd",
+    "ape",
+    "wv",
+    "tta",
+    "mpc",
+    "mpc8",
+    "caf",
+    "amr",
+    "au",
+    "h264",
+    "hevc",
+    "m1v",
+    "m2v",
+    "vob",
+    "ivf",
+];
+
+/// Decoders by codec, to which a vendor may be appended (`h264_qsv`).
+const DECODED: &[&str] =
+    &["h264", "hevc", "av1", "vp8", "vp9", "mpeg2", "mpeg2video", "mpeg4", "vc1", "mjpeg"];
+
+const SEEK: Spellings = &[("ss", BARE)];
+const FFLAGS: Spellings = &[("fflags", BARE)];
+const HWACCEL: Spellings = &[("hwaccel", ANY)];
+const HWACCEL_OUTPUT: Spellings = &[("hwaccel_output_format", ANY)];
+
+/// Options that steer a decoder or its device and leave nothing in a plan.
+const EFFECTLESS: Effectless = &[
+    (&[("analyzeduration", BARE)], |value| amount(value).is_some()),
+    (&[("probesize", BARE)], |value| amount(value).is_some()),
+    (&[("threads", ANY)], |value| whole::<u32>(value).is_some()),
+    (&[("hwaccel_flags", ANY)], |value| {
+        matches!(value, "+allow_profile_mismatch" | "+unsafe_output" | "+low_priority")
+    }),
+    (&[("hwaccel_device", ANY)], |value| !value.is_empty()),
+    (&[("extra_hw_frames", ANY)], |value| whole::<u32>(value).is_some()),
+    (&[("autorotate", ANY)], |value| value == "0"),
+    (&[("display_rotation", ANY)], |value| value == "0"),
+    (VIDEO_CODEC, is_decoder),
+];
+
+/// An input, and the memory its pictures are decoded into.
+pub(crate) struct Source {
+    pub input: Input,
+    pub memory: Memory,
+}
+
+/// The file behind an input's name.
+pub(crate) fn local_path(url: &OsStr) -> Verdict<PathBuf> {
+    // A plan travels as JSON, which holds text alone.
+    let Some(text) = url.to_str() else {
+        return Err(Passthrough::input(format!("{}: the name is not UTF-8", url.display())));
+    };
+    if let Some(path) = text.strip_prefix("file:") {
+        if path.is_empty() {
+            return Err(Passthrough::input("an empty file name"));
+        }
+        return Ok(path.into());
+    }
+    // As ffmpeg tells a protocol: plain characters up to a colon (or `subfile,`).
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let behind = text.trim_start_matches(plain);
+    let protocol = behind.len() < text.len() && behind.starts_with([':', ',']);
+    if protocol || text.contains("://") || text.is_empty() || text == "-" {
+        let end = if protocol { text.len() - behind.len() } else { text.len().min(40) };
+        let scheme = text.get(..end).unwrap_or(text);
+        return Err(Passthrough::input(format!("{scheme} is not a local file")));
+    }
+    Ok(text.into())
+}
+
+/// Reads the options of an input.
+pub(crate) fn read(file: &File) -> Verdict<Source> {
+    let path = local_path(&file.url)?;
+    let mut unread = Unread::new(&file.settings);
+    let format = match unread.read(FORMAT, Some)? {
+        None => None,
+        Some(format) if format.split(',').all(|name| FILE_FORMATS.contains(&name)) => {
+            Some(format.to_owned())
+        }
+        Some(format) => return Err(Passthrough::input(format!("input -f {format}"))),
+    };
+    let start_us = unread.read(SEEK, time_us)?;
+    unread.flag(&[("accurate_seek", BARE)]);
+    let accurate = !unread.flag(&[("noaccurate_seek", BARE)]);
+    unread.flag(&[("noautorotate", BARE)]);
+    for setting in unread.take_all(FFLAGS) {
+        let flags = crate::unread::value(setting).unwrap_or_default();
+        read_fflags(flags).map_err(|offered| {
+            let refusal = shown(setting);
+            if offered { Passthrough::feature(refusal) } else { Passthrough::unknown(refusal) }
+        })?;
+    }
+    let memory = decoded_memory(&mut unread)?;
+    unread.drop_effectless(EFFECTLESS)?;
+    unread.finish()?;
+    Ok(Source { input: Input { path, format, start_us, accurate }, memory })
+}
+
+/// Accepts the flags that repair what a demuxer lacks, which every reader must do anyway. The
+/// error says whether the flags are at least known.
+fn read_fflags(flags: &str) -> Result<(), bool> {
+    let Some(flags) = flags.strip_prefix('+') else { return Err(false) };
+    flags.split('+').try_for_each(|flag| match flag {
+        "igndts" | "ignidx" | "genpts" => Ok(()),
+        "discardcorrupt" | "fastseek" => Err(true),
+        _ => Err(false),
+    })
+}
+
+fn decoded_memory(unread: &mut Unread<'_>) -> Verdict<Memory> {
+    let accelerator = unread.read(HWACCEL, Device::named)?;
+    let output = unread.read(HWACCEL_OUTPUT, Device::named)?;
+    match (accelerator, output) {
+        (accelerator, Some(output)) if accelerator != Some(output) => Err(Passthrough::unknown(
+            format!("-hwaccel_output_format {output:?} of -hwaccel {accelerator:?}"),
+        )),
+        (_, output) => Ok(output.map_or(Memory::System, Device::memory)),
+    }
+}
+
+fn is_decoder(name: &str) -> bool {
+    let base = ["_qsv", "_cuvid", "_vaapi"].iter().find_map(|vendor| name.strip_suffix(vendor));
+    DECODED.contains(&base.unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PassthroughKind;
+
+    #[test]
+    fn local_files_are_told_from_protocols() {
+        for (url, expect) in [
+            ("file:/m/A B.mkv", Ok("/m/A B.mkv")),
+            ("file:Part 4: Finale.mkv", Ok("Part 4: Finale.mkv")),
+            ("/m/a:b.mkv", Ok("/m/a:b.mkv")),
+            ("relative/a.mkv", Ok("relative/a.mkv")),
+            ("My Film: Part 2.mkv", Ok("My Film: Part 2.mkv")),
+            ("http://192.0.2.3/stream.ts", Err("http ")),
+            ("rtsp://camera/1", Err("rtsp ")),
+            ("concat:a.vob|b.vob", Err("concat ")),
+            ("bluray:/m/disc.iso", Err("bluray ")),
+            ("pipe:0", Err("pipe ")),
+            ("C:\\film.mkv", Err("C ")),
+            ("subfile,,start,0,end,9,,:a", Err("subfile ")),
+            ("-", Err("- ")),
+            ("", Err("")),
+            ("file:", Err("empty")),
+        ] {
+            match (local_path(OsStr::new(url)), expect) {
+                (Ok(path), Ok(expect)) => assert_eq!(path, PathBuf::from(expect)),
+                (Err(refusal), Err(named)) => {
+                    assert_eq!(refusal.kind, PassthroughKind::UnsupportedInput);
+                    assert!(refusal.reason.contains(named), "{url}: {refusal}");
+                }
+                (path, expect) => panic!("{url}: {path:?}, not {expect:?}"),
+            }
+        }
+    }
+}
