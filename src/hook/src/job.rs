@@ -1,0 +1,179 @@
+//! A plan and the open files it needs, and handing both to a gateway.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ffmpeg_args::Transcode;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, accessat, fstat, open};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use session::{HookToGateway, MAX_DESCRIPTORS, PROTOCOL};
+
+use crate::clock::timespec;
+
+/// Where the gateway listens unless [`ENDPOINT_VARIABLE`] says otherwise.
+pub const DEFAULT_ENDPOINT: &str = "unix:/run/rendergate/rendergate.sock";
+/// Names the endpoint.
+pub const ENDPOINT_VARIABLE: &str = "RENDERGATE_ENDPOINT";
+/// A gateway with room in its backlog takes a connection at once; one that hangs shall not cost
+/// the viewer more than this.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a job stays here, for people. Each is a reason to run the real ffmpeg.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// An input that can't be opened.
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        /// As in the command.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// An input that is something else than a file.
+    #[error("{0} is not a regular file")]
+    NotAFile(PathBuf),
+    /// An input without bytes.
+    #[error("{0} is empty")]
+    Empty(PathBuf),
+    /// More inputs than a job carries.
+    #[error("{0} inputs, a job has at most {most}", most = MAX_DESCRIPTORS - 1)]
+    TooManyInputs(usize),
+    /// An output directory that takes no files.
+    #[error("cannot write to the directory {path}: {error}")]
+    Directory {
+        /// As in the command.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Not an address.
+    #[error("{ENDPOINT_VARIABLE} is \"{0}\", expected unix:/path/of/the/socket")]
+    Endpoint(String),
+    /// No gateway.
+    #[error("no gateway at {endpoint}: {error}")]
+    Absent {
+        /// As configured.
+        endpoint: String,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// The files of a job, open.
+#[derive(Debug)]
+pub struct Files {
+    inputs: Vec<OwnedFd>,
+    /// Where the segments go.
+    pub directory: OwnedFd,
+}
+
+impl Files {
+    /// Opens inputs for reading and the output directory.
+    ///
+    /// # Errors
+    /// If ffmpeg would have something to complain about: it shall do so in its own words.
+    pub fn open(transcode: &Transcode) -> Result<Self, JobError> {
+        if transcode.inputs.len() >= MAX_DESCRIPTORS {
+            return Err(JobError::TooManyInputs(transcode.inputs.len()));
+        }
+        let inputs = transcode
+            .inputs
+            .iter()
+            .map(|input| open_input(&input.path))
+            .collect::<Result<_, _>>()?;
+        let directory = open_directory(&transcode.output.directory).map_err(|error| {
+            JobError::Directory { path: transcode.output.directory.clone(), error: error.into() }
+        })?;
+        Ok(Self { inputs, directory })
+    }
+
+    /// In the order in which a job carries them.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.inputs.iter().chain([&self.directory]).map(AsFd::as_fd).collect()
+    }
+}
+
+fn open_input(path: &Path) -> Result<OwnedFd, JobError> {
+    let unreadable =
+        |error: rustix::io::Errno| JobError::Unreadable { path: path.into(), error: error.into() };
+    // NONBLOCK: opening a pipe would wait for its writer. Files don't know the flag.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = open(path, flags, Mode::empty()).map_err(unreadable)?;
+    let stat = fstat(&file).map_err(unreadable)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(JobError::NotAFile(path.into()));
+    }
+    if stat.st_size == 0 {
+        return Err(JobError::Empty(path.into()));
+    }
+    Ok(file)
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(path, flags, Mode::empty())?;
+    accessat(&directory, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+    Ok(directory)
+}
+
+/// Connects to the gateway.
+///
+/// # Errors
+/// [`JobError::Endpoint`] or [`JobError::Absent`].
+pub fn connect_to(endpoint: &OsStr) -> Result<OwnedFd, JobError> {
+    let shown = || endpoint.to_string_lossy().into_owned();
+    let absent =
+        |error: rustix::io::Errno| JobError::Absent { endpoint: shown(), error: error.into() };
+    let path = endpoint
+        .as_bytes()
+        .strip_prefix(b"unix:")
+        .filter(|path| !path.is_empty())
+        .ok_or_else(|| JobError::Endpoint(shown()))?;
+    let address = SocketAddrUnix::new(path).map_err(|_| JobError::Endpoint(shown()))?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(absent)?;
+    // On unix sockets the send time-out bounds how long a full backlog is waited for.
+    set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_PATIENCE)).map_err(absent)?;
+    connect(&socket, &address).map_err(|error| match error {
+        rustix::io::Errno::AGAIN => absent(rustix::io::Errno::TIMEDOUT),
+        error => absent(error),
+    })?;
+    Ok(socket)
+}
+
+/// Hands the job over, waiting for a gateway that doesn't read no longer than until `deadline`.
+///
+/// # Errors
+/// What the socket reports, `TimedOut`, or `InvalidInput` if the plan exceeds a frame.
+pub fn submit(
+    socket: BorrowedFd<'_>,
+    transcode: Transcode,
+    files: &Files,
+    deadline: Instant,
+) -> io::Result<()> {
+    let job = HookToGateway::Job { protocol: PROTOCOL, transcode: Box::new(transcode) };
+    let descriptors = files.descriptors();
+    let frame = session::encode(&job, descriptors.len())?;
+    let mut sent = 0;
+    while sent < frame.len() {
+        let with = if sent == 0 { &descriptors[..] } else { &[] };
+        match session::send_part(socket, &frame[sent..], with) {
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let wait = deadline.saturating_duration_since(Instant::now());
+                let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+                if poll(&mut fds, Some(&timespec(wait)))? == 0 {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

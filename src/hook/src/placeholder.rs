@@ -1,0 +1,189 @@
+//! The empty file that makes a segment servable one segment sooner.
+//!
+//! Jellyfin serves segment N once a file N+1 exists, or once the process has exited (contract 4,
+//! Segment request algorithm). The moment N stands complete the hook creates N+1 empty; the worker
+//! later renames the real N+1 over it. An empty segment must never reach a viewer, and none can,
+//! ending by ending:
+//!
+//! - **While the stream runs**, N+1 is served only when N+2 exists or N+1 is older than the newest
+//!   file. N+2 is created after the worker has said that N+1 is complete, which it says after the
+//!   rename; and the newest file is the placeholder itself.
+//! - **End of stream, failure, `Ended` of any kind:** the worker is done writing when it says so.
+//!   The hook removes the placeholder and then exits; before the exit the rule above holds, after
+//!   it the file is gone and Jellyfin answers 404 or starts anew, as with ffmpeg.
+//! - **`q`, SIGTERM, SIGINT, SIGHUP:** removed when the wish is passed on, and none is created from
+//!   then on. The worker may well write that number after all, as the last, partial segment; it
+//!   does so by rename, which needs no placeholder. Should Jellyfin lose patience (SIGKILL after
+//!   five seconds), there is nothing left to remove.
+//! - **Gateway gone:** the connection ends; the hook removes the placeholder and exits with 1.
+//! - **Panic of the hook:** the panic handler removes it before the process ends ([`crate::run`]).
+//! - **SIGKILL of the hook, or a power cut:** the one ending the hook can't cover. The kernel
+//!   closes a dying process's descriptors (`exit_files`) before it tells the parent (`exit_notify`,
+//!   SIGCHLD), so gateway and worker, who hold the directory too, see the connection end before
+//!   Jellyfin can know of the exit, and remove the file; Jellyfin looks again after 100 ms at the
+//!   earliest if it waits. It is an order of events, not a lock. Jellyfin itself sends SIGKILL only
+//!   after `q`, where no placeholder is left. After a power cut Jellyfin empties the transcode
+//!   directory when it starts.
+//!
+//! Removing is two calls, "is it empty" and "unlink". If the worker's rename falls between them a
+//! complete segment is removed at an ending: Jellyfin asks for it anew, nothing empty is served.
+//!
+//! Not for event playlists: there the viewer follows ffmpeg's own playlist, which names complete
+//! segments, and a placeholder would gain nothing. Nor for the fMP4 init file, which the worker
+//! writes before the first segment.
+//!
+//! Invariants:
+//! - The hook is the only one that creates placeholders.
+//! - At most one stands at any time, and none after [`Placeholders::close`].
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ffmpeg_args::{HlsOutput, PlaylistType};
+use hls::directory::{create_placeholder, remove_placeholder};
+
+/// The placeholders of one stream. Clones are the same one.
+#[derive(Clone)]
+pub struct Placeholders(Arc<Mutex<State>>);
+
+struct State {
+    directory: OwnedFd,
+    prefix: String,
+    suffix: String,
+    open: bool,
+    current: Option<String>,
+}
+
+impl Placeholders {
+    /// For the output in this directory.
+    pub fn new(directory: OwnedFd, output: &HlsOutput) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            directory,
+            prefix: output.segment_prefix.clone(),
+            suffix: output.segment_suffix.clone(),
+            open: output.playlist_type == PlaylistType::Vod,
+            current: None,
+        })))
+    }
+
+    /// Segment `number` stands complete: its follower may be announced. Failing to is no error:
+    /// the segment is servable a little later then.
+    pub fn follow(&self, number: u64) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.open {
+            return;
+        }
+        // What stood for `number` has been replaced. Should it still be there, segments were
+        // skipped, and nobody will replace it.
+        let name = state.name(number + 1);
+        if state.current.as_ref() != Some(&name) {
+            state.remove();
+        }
+        if create_placeholder(&state.directory, &name) == Ok(true) {
+            state.current = Some(name);
+        }
+    }
+
+    /// Removes the placeholder that stands, if any, and creates none any more.
+    pub fn close(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.open = false;
+        state.remove();
+    }
+
+    /// As [`Placeholders::close`], from a panic that may have struck in here: doesn't wait.
+    pub fn close_from_panic(&self) {
+        if let Ok(mut state) = self.0.try_lock() {
+            state.remove();
+        }
+    }
+}
+
+impl State {
+    fn name(&self, number: u64) -> String {
+        format!("{}{number}{}", self.prefix, self.suffix)
+    }
+
+    fn remove(&mut self) {
+        if let Some(name) = self.current.take() {
+            // Nothing can be done about a directory that takes no changes any more.
+            _ = remove_placeholder(&self.directory, &name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use ffmpeg_args::Container;
+
+    fn names(dir: &tempfile::TempDir) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn placeholders(dir: &tempfile::TempDir, playlist_type: PlaylistType) -> Placeholders {
+        let output = HlsOutput {
+            directory: PathBuf::from(dir.path()),
+            container: Container::MpegTs,
+            segment_seconds: 3.0,
+            start_number: 0,
+            segment_prefix: "id".to_owned(),
+            segment_suffix: ".ts".to_owned(),
+            playlist: "id.m3u8".to_owned(),
+            playlist_type,
+            base_url: String::new(),
+            max_delay_us: 5_000_000,
+        };
+        Placeholders::new(fs::File::open(dir.path()).unwrap().into(), &output)
+    }
+
+    #[test]
+    fn one_stands_at_a_time_and_none_after_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let placeholders = placeholders(&dir, PlaylistType::Vod);
+        fs::write(dir.path().join("id7.ts"), b"x").unwrap();
+        placeholders.follow(7);
+        assert_eq!(names(&dir), ["id7.ts", "id8.ts"]);
+        fs::write(dir.path().join("id8.ts"), b"x").unwrap();
+        placeholders.follow(8);
+        assert_eq!(names(&dir), ["id7.ts", "id8.ts", "id9.ts"]);
+        placeholders.close();
+        assert_eq!(names(&dir), ["id7.ts", "id8.ts"]);
+        placeholders.follow(8);
+        assert_eq!(names(&dir), ["id7.ts", "id8.ts"]);
+    }
+
+    #[test]
+    fn a_follower_that_is_complete_already_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let placeholders = placeholders(&dir, PlaylistType::Vod);
+        fs::write(dir.path().join("id1.ts"), b"x").unwrap();
+        placeholders.follow(0);
+        placeholders.close();
+        assert_eq!(fs::read(dir.path().join("id1.ts")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_placeholder_that_was_skipped_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let placeholders = placeholders(&dir, PlaylistType::Vod);
+        placeholders.follow(0);
+        placeholders.follow(4);
+        assert_eq!(names(&dir), ["id5.ts"]);
+    }
+
+    #[test]
+    fn event_playlists_have_none() {
+        let dir = tempfile::tempdir().unwrap();
+        placeholders(&dir, PlaylistType::Event).follow(0);
+        assert!(names(&dir).is_empty());
+    }
+}

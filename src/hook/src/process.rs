@@ -1,0 +1,175 @@
+//! The process itself: arguments, signals, and becoming another program. All of the crate's
+//! unsafe code is here.
+//!
+//! Invariants:
+//! - Nothing is changed about the process until [`Signals::take`]; [`Before::restore`] takes all
+//!   of it back. A program executed in between finds dispositions, mask, descriptors and stdin as
+//!   they were when the hook started.
+//! - One thread only, which is what makes changing the environment and the mask sound.
+#![expect(unsafe_code, reason = "argv, signal masks, signalfd and execv have no safe interface")]
+
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::ptr;
+
+/// Signals that end a stream the way ffmpeg is ended by them. ffmpeg dies of SIGHUP at once;
+/// here it is a request like SIGTERM, so that the last segment is written.
+const ENDING: [c_int; 5] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGXCPU, libc::SIGHUP];
+
+/// The argument vector as owned strings, name first.
+///
+/// # Safety
+/// `argv` holds `argc` valid C strings, as `main` gets them.
+pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    (0..usize::try_from(argc).unwrap_or(0))
+        .map(|i| {
+            // SAFETY: the caller promises `argc` valid strings.
+            let argument = unsafe { CStr::from_ptr(*argv.add(i)) };
+            OsString::from_vec(argument.to_bytes().to_vec())
+        })
+        .collect()
+}
+
+/// Becomes `program` with these arguments (without a name; that is the program's path). Comes back
+/// only if that failed.
+pub fn execute(program: &Path, arguments: &[OsString]) -> io::Error {
+    let strings: Result<Vec<CString>, _> = std::iter::once(program.as_os_str())
+        .chain(arguments.iter().map(OsString::as_os_str))
+        .map(|word| CString::new(word.as_bytes()))
+        .collect();
+    let strings = match strings {
+        Ok(strings) => strings,
+        Err(error) => return error.into(),
+    };
+    let mut pointers: Vec<*const c_char> = strings.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(ptr::null());
+    // SAFETY: a null-terminated array of C strings that outlive the call.
+    unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Sets a variable for the program executed next.
+pub fn set_environment(name: &str, value: &OsStr) {
+    // SAFETY: the hook has one thread, nobody else reads the environment.
+    unsafe { std::env::set_var(name, value) };
+}
+
+/// SIGPIPE ignored, and its disposition as it was before.
+#[derive(Clone, Copy)]
+pub struct PipeIgnored(libc::sigaction);
+
+impl PipeIgnored {
+    /// From now on a write to a pipe without a reader is an error and no end.
+    pub fn take() -> Self {
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: zero is a valid sigaction; the call can't fail for SIGPIPE, so `before` is set.
+        unsafe {
+            let mut ignore: libc::sigaction = std::mem::zeroed();
+            ignore.sa_sigaction = libc::SIG_IGN;
+            libc::sigaction(libc::SIGPIPE, &raw const ignore, before.as_mut_ptr());
+            Self(before.assume_init())
+        }
+    }
+
+    /// Puts the disposition back.
+    pub fn restore(self) {
+        // SAFETY: the value that the kernel gave for exactly this.
+        unsafe { libc::sigaction(libc::SIGPIPE, &raw const self.0, ptr::null_mut()) };
+    }
+}
+
+/// What [`Signals::take`] found and changed.
+#[derive(Clone, Copy)]
+pub struct Before {
+    mask: libc::sigset_t,
+    pipe: PipeIgnored,
+}
+
+impl Before {
+    /// Puts mask and dispositions back. A signal that is still pending acts now, as it would have
+    /// on a process without a hook.
+    pub fn restore(self) {
+        self.pipe.restore();
+        // SAFETY: the value that the kernel gave for exactly this.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.mask, ptr::null_mut()) };
+    }
+}
+
+/// The ending signals, as a descriptor to poll instead of handlers; SIGPIPE ignored.
+pub struct Signals {
+    descriptor: OwnedFd,
+    before: Before,
+}
+
+impl Signals {
+    /// Blocks the signals and opens a descriptor that reports them.
+    ///
+    /// SIGHUP stays as it is where it is ignored (`nohup`); the others are taken even then, as
+    /// ffmpeg does.
+    ///
+    /// # Errors
+    /// Those of `signalfd(2)`; nothing is changed then.
+    pub fn take() -> io::Result<Self> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set, sigaddset and signalfd use it after that.
+        let (set, descriptor) = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            let mut set = set.assume_init();
+            for signal in ENDING {
+                if signal != libc::SIGHUP || !ignored(signal) {
+                    libc::sigaddset(&raw mut set, signal);
+                }
+            }
+            let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+            (set, libc::signalfd(-1, &raw const set, flags))
+        };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut mask = MaybeUninit::uninit();
+        // SAFETY: valid pointers; the call can't fail with this constant, so `mask` is set. The
+        // descriptor is new and owned by nobody else.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, mask.as_mut_ptr());
+            let before = Before { mask: mask.assume_init(), pipe: PipeIgnored::take() };
+            Ok(Self { descriptor: OwnedFd::from_raw_fd(descriptor), before })
+        }
+    }
+
+    /// The next signal that has arrived, by number; never waits.
+    pub fn next(&self) -> Option<i32> {
+        // The number is the first field of the record (signalfd(2)).
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.descriptor, &mut record) {
+            Ok(n) if n == record.len() => {
+                Some(i32::from_ne_bytes([record[0], record[1], record[2], record[3]]))
+            }
+            _ => None,
+        }
+    }
+
+    /// How things were, to put them back.
+    pub fn before(&self) -> Before {
+        self.before
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+fn ignored(signal: c_int) -> bool {
+    let mut action = MaybeUninit::uninit();
+    // SAFETY: a query; the result is initialised when the call succeeds.
+    unsafe {
+        libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}

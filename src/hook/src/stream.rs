@@ -1,0 +1,446 @@
+//! A stream that a gateway runs, seen from the process that Jellyfin started.
+//!
+//! One loop over poll(2): Jellyfin's keys on stdin, signals, the gateway's messages, room on
+//! stderr.
+//!
+//! ```text
+//! Asked ──Accepted──▶ Accepted ──Committed──▶ Committed ──Ended──▶ exit
+//!   │                    │                        └─ gateway lost ─▶ exit 1
+//!   └──── Declined, Ended{Failed}, lost, no answer ─▶ real ffmpeg (exit, if asked to quit)
+//! ```
+//!
+//! Invariants:
+//! - The real ffmpeg is an outcome only while nothing has been written.
+//! - Every way out of here has removed the placeholder ([`crate::placeholder`]).
+//! - Nothing waits but poll, and poll never longer than the next deadline.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::stdio::{stderr, stdin};
+use session::{
+    Channel, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress, StreamId,
+};
+
+use crate::clock::timespec;
+use crate::console::{Console, PATIENCE};
+use crate::keys::Keyboard;
+use crate::placeholder::Placeholders;
+use crate::process::Signals;
+use crate::{progress, rescue};
+
+/// ffmpeg's exit code after a signal.
+const EXIT_SIGNALLED: i32 = 255;
+/// ffmpeg's exit code when it has had enough of signals.
+const EXIT_HARD: i32 = 123;
+/// So many signals are taken for one wish.
+const SIGNALS_HEEDED: u32 = 3;
+/// How long the gateway may take over the last segment. Jellyfin kills after five seconds.
+const QUIT_PATIENCE: Duration = Duration::from_millis(4500);
+/// ffmpeg's interval between progress lines.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How it went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The process ends with this code.
+    Exit(i32),
+    /// Nothing has been written: the real ffmpeg takes over, for this reason.
+    Fallback(String),
+}
+
+/// What a stream is made of.
+pub struct Setup {
+    /// The gateway, with the job submitted.
+    pub channel: Channel,
+    /// The empty files.
+    pub placeholders: Placeholders,
+    /// For the log: the endpoint as configured.
+    pub endpoint: String,
+    /// For the log: the plan.
+    pub summary: String,
+    /// Whether progress counts frames.
+    pub has_video: bool,
+    /// When an answer to the job must have come.
+    pub accept_by: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Asked,
+    Accepted,
+    Committed,
+}
+
+struct Quit {
+    code: i32,
+    at: Instant,
+}
+
+struct Stream<'a> {
+    setup: Setup,
+    signals: &'a Signals,
+    console: Console<BorrowedFd<'static>>,
+    keyboard: Keyboard,
+    phase: Phase,
+    id: Option<StreamId>,
+    stdin_open: bool,
+    outbox: Vec<u8>,
+    quit: Option<Quit>,
+    signals_seen: u32,
+    progress: Option<Progress>,
+    /// Whether the last progress is still to be printed.
+    unshown: bool,
+    shown: Option<Instant>,
+}
+
+/// Runs the stream to its end.
+pub fn run(setup: Setup, signals: &Signals) -> Outcome {
+    let mut stream = Stream {
+        setup,
+        signals,
+        console: Console::new(stderr()),
+        keyboard: Keyboard::default(),
+        phase: Phase::Asked,
+        id: None,
+        stdin_open: true,
+        outbox: Vec::new(),
+        quit: None,
+        signals_seen: 0,
+        progress: None,
+        unshown: false,
+        shown: None,
+    };
+    let outcome = loop {
+        if let Some(outcome) = stream.turn() {
+            break outcome;
+        }
+    };
+    // First of all, whatever the outcome: from here on somebody may look at the exit.
+    stream.setup.placeholders.close();
+    if let (Outcome::Exit(_), Some(progress)) = (&outcome, stream.progress) {
+        let line = progress::line(&progress, stream.setup.has_video, true);
+        stream.console.text(&format!("{line}\n"));
+    }
+    stream.console.drain(PATIENCE);
+    outcome
+}
+
+impl Stream<'_> {
+    /// Waits for something to happen and deals with it.
+    fn turn(&mut self) -> Option<Outcome> {
+        let ready = match self.wait() {
+            Ok(ready) => ready,
+            Err(error) => return Some(self.lost(&format!("poll: {error}"))),
+        };
+        self.console.flush();
+        if ready.signal
+            && let Some(outcome) = self.on_signals()
+        {
+            return Some(outcome);
+        }
+        if ready.stdin {
+            self.on_stdin();
+        }
+        if ready.gateway
+            && let Some(outcome) = self.on_gateway()
+        {
+            return Some(outcome);
+        }
+        self.send();
+        self.show_progress();
+        self.on_time()
+    }
+
+    fn wait(&self) -> rustix::io::Result<Ready> {
+        let channel = self.setup.channel.socket();
+        let mut gateway = PollFlags::IN;
+        if self.may_send() {
+            gateway |= PollFlags::OUT;
+        }
+        let input = stdin();
+        let mut fds = vec![PollFd::new(self.signals, PollFlags::IN), PollFd::new(channel, gateway)];
+        let stdin_at = self.stdin_open.then(|| {
+            fds.push(PollFd::new(&input, PollFlags::IN));
+            fds.len() - 1
+        });
+        if self.console.is_behind() {
+            fds.push(PollFd::new(self.console.descriptor(), PollFlags::OUT));
+        }
+        let wait = self.deadline().map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        match poll(&mut fds, wait.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(error) => return Err(error),
+        }
+        let is_ready = |at: usize| !fds[at].revents().is_empty();
+        Ok(Ready {
+            signal: is_ready(0),
+            gateway: fds[1].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            stdin: stdin_at.is_some_and(is_ready),
+        })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let answer = (self.phase == Phase::Asked).then_some(self.setup.accept_by);
+        let quit = self.quit.as_ref().map(|quit| quit.at + QUIT_PATIENCE);
+        answer.into_iter().chain(quit).chain(self.progress_due()).min()
+    }
+
+    fn on_time(&mut self) -> Option<Outcome> {
+        let now = Instant::now();
+        if self.phase == Phase::Asked && now >= self.setup.accept_by {
+            return Some(Outcome::Fallback(format!(
+                "gateway at {} gives no answer",
+                self.setup.endpoint
+            )));
+        }
+        let quit = self.quit.as_ref()?;
+        if now < quit.at + QUIT_PATIENCE {
+            return None;
+        }
+        let code = if quit.code == 0 { 1 } else { quit.code };
+        self.console.line(&format!(
+            "rendergate: the gateway did not end the stream within {} s of being asked to",
+            QUIT_PATIENCE.as_secs_f32()
+        ));
+        Some(Outcome::Exit(code))
+    }
+
+    fn on_signals(&mut self) -> Option<Outcome> {
+        while let Some(signal) = self.signals.next() {
+            self.signals_seen += 1;
+            if self.signals_seen > SIGNALS_HEEDED {
+                self.console.line("Received > 3 system signals, hard exiting");
+                return Some(Outcome::Exit(EXIT_HARD));
+            }
+            if let Some(quit) = &mut self.quit {
+                quit.code = EXIT_SIGNALLED;
+            } else {
+                self.console.line(&format!("Exiting normally, received signal {signal}."));
+                self.ask_to_quit(EXIT_SIGNALLED);
+            }
+        }
+        None
+    }
+
+    fn on_stdin(&mut self) {
+        let mut bytes = [0; 64];
+        let read = match rustix::io::read(stdin(), &mut bytes) {
+            Ok(read) => read,
+            Err(Errno::INTR | Errno::AGAIN) => return,
+            Err(_) => 0,
+        };
+        if read == 0 {
+            self.stdin_open = false;
+            let control = self.keyboard.end();
+            self.on_key(control);
+        }
+        for byte in &bytes[..read] {
+            let control = self.keyboard.byte(*byte);
+            self.on_key(control);
+        }
+    }
+
+    fn on_key(&mut self, control: Option<Control>) {
+        match control {
+            None => {}
+            Some(_) if self.quit.is_some() => {}
+            Some(Control::Quit) => {
+                self.console.text("\n\n[q] command received. Exiting.\n\n");
+                self.ask_to_quit(0);
+            }
+            Some(Control::Pause) => {
+                self.console.text("\nTranscoding is paused. Press [u] to resume.\n");
+                self.control(Control::Pause);
+            }
+            Some(Control::Resume) => self.control(Control::Resume),
+        }
+    }
+
+    fn ask_to_quit(&mut self, code: i32) {
+        self.quit = Some(Quit { code, at: Instant::now() });
+        // Before the wish is passed on: the worker may write the placeholder's number as the last
+        // segment from that moment, and no other number may be announced.
+        self.setup.placeholders.close();
+        self.control(Control::Quit);
+    }
+
+    fn control(&mut self, control: Control) {
+        let frame = session::encode(&HookToGateway::Control(control), 0);
+        self.outbox.extend(frame.expect("a control message is a few bytes"));
+        self.send();
+    }
+
+    /// Nothing is said to a gateway that has not answered yet: it may still decline.
+    fn may_send(&self) -> bool {
+        self.phase != Phase::Asked && !self.outbox.is_empty()
+    }
+
+    fn send(&mut self) {
+        use std::os::fd::AsFd;
+        while self.may_send() {
+            let socket = self.setup.channel.socket().as_fd();
+            match session::send_part(socket, &self.outbox, &[]) {
+                Ok(sent) => drop(self.outbox.drain(..sent)),
+                // A gateway that is gone is met when reading, after its last words.
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                    self.outbox.clear();
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn on_gateway(&mut self) -> Option<Outcome> {
+        match self.setup.channel.fill() {
+            Ok(0) => return Some(self.lost("it closed the connection")),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+            Err(error) => return Some(self.lost(&error.to_string())),
+        }
+        let mut complete = None;
+        loop {
+            match self.setup.channel.buffered::<GatewayToHook>() {
+                Ok(None) => break,
+                Ok(Some(received)) => match received.message {
+                    GatewayToHook::SegmentComplete { number } => {
+                        self.commit();
+                        complete = Some(number);
+                    }
+                    message => {
+                        if let Some(outcome) = self.on_message(message) {
+                            return Some(outcome);
+                        }
+                    }
+                },
+                Err(error) => return Some(self.lost(&error.to_string())),
+            }
+        }
+        // Only behind the newest of what came together, and not if the end came with it.
+        if let Some(number) = complete {
+            self.setup.placeholders.follow(number);
+            rescue::test_point("segment");
+        }
+        None
+    }
+
+    fn on_message(&mut self, message: GatewayToHook) -> Option<Outcome> {
+        match message {
+            GatewayToHook::Accepted { protocol, .. } if protocol != PROTOCOL => {
+                return Some(self.not_run(format!(
+                    "gateway speaks protocol {protocol}, this hook {PROTOCOL}: install them together"
+                )));
+            }
+            GatewayToHook::Accepted { stream, .. } => {
+                self.phase = self.max_phase(Phase::Accepted);
+                self.id = Some(stream);
+                let Setup { endpoint, summary, .. } = &self.setup;
+                self.console
+                    .line(&format!("rendergate: stream {stream} on gateway {endpoint}: {summary}"));
+            }
+            GatewayToHook::Declined { reason } => {
+                return Some(self.not_run(format!("gateway declined: {reason}")));
+            }
+            GatewayToHook::Running { backend, description } => {
+                self.console.line(&format!("rendergate: {backend}: {description}"));
+            }
+            GatewayToHook::Committed => self.commit(),
+            GatewayToHook::SegmentComplete { .. } => unreachable!("taken by the caller"),
+            GatewayToHook::Progress(progress) => {
+                self.progress = Some(progress);
+                self.unshown = true;
+            }
+            GatewayToHook::Log { line } => self.console.line(&line),
+            GatewayToHook::Ended(ending) => return Some(self.ended(ending)),
+        }
+        None
+    }
+
+    fn max_phase(&self, phase: Phase) -> Phase {
+        if phase > self.phase { phase } else { self.phase }
+    }
+
+    fn commit(&mut self) {
+        if self.phase != Phase::Committed {
+            self.phase = Phase::Committed;
+            rescue::committed(self.setup.placeholders.clone());
+        }
+    }
+
+    fn ended(&mut self, ending: Ending) -> Outcome {
+        self.setup.placeholders.close();
+        let asked = self.quit.as_ref().map(|quit| quit.code);
+        match (ending, asked) {
+            (Ending::Complete, asked) => Outcome::Exit(asked.unwrap_or(0)),
+            (Ending::Quit, Some(code)) => Outcome::Exit(code),
+            (Ending::Quit, None) => {
+                self.over(&format!("{} was ended by the gateway, not by Jellyfin", self.name()))
+            }
+            (Ending::Failed { reason, .. }, _) => {
+                if self.phase == Phase::Committed {
+                    self.over(&format!("{} failed after output began: {reason}", self.name()))
+                } else {
+                    self.not_run(format!("{} failed before output: {reason}", self.name()))
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, why: &str) -> Outcome {
+        self.setup.placeholders.close();
+        let endpoint = &self.setup.endpoint;
+        let lost = format!("lost the gateway at {endpoint}: {why}");
+        if self.phase == Phase::Committed {
+            self.over(&format!("{} broke off: {lost}", self.name()))
+        } else {
+            self.not_run(lost)
+        }
+    }
+
+    /// Nothing has been written. Whoever asked to quit doesn't want another ffmpeg.
+    fn not_run(&mut self, reason: String) -> Outcome {
+        match &self.quit {
+            Some(quit) => Outcome::Exit(quit.code),
+            None => Outcome::Fallback(reason),
+        }
+    }
+
+    /// Something has been written, and no more will be.
+    fn over(&mut self, line: &str) -> Outcome {
+        self.console.line(&format!("rendergate: {line}"));
+        let code = self.quit.as_ref().map_or(1, |quit| quit.code.max(1));
+        Outcome::Exit(code)
+    }
+
+    fn name(&self) -> String {
+        self.id.map_or_else(|| "the stream".to_owned(), |id| format!("stream {id}"))
+    }
+
+    /// When the last progress may be printed, if it is still to be.
+    fn progress_due(&self) -> Option<Instant> {
+        let wanted = self.unshown && self.quit.is_none() && !self.keyboard.paused();
+        wanted.then(|| self.shown.map_or_else(Instant::now, |at| at + PROGRESS_INTERVAL))
+    }
+
+    fn show_progress(&mut self) {
+        let (Some(due), Some(progress)) = (self.progress_due(), self.progress) else { return };
+        let now = Instant::now();
+        if now < due {
+            return;
+        }
+        self.shown = Some(now);
+        self.unshown = false;
+        let line = progress::line(&progress, self.setup.has_video, false);
+        self.console.passing(&format!("{line}\r"));
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    signal: bool,
+    gateway: bool,
+    stdin: bool,
+}
