@@ -89,7 +89,9 @@ impl VideoEncode {
             line.push_str(" deinterlaced");
         }
         if let Some(preset) = &self.preset {
-            _ = write!(line, " {preset}");
+            // Quick Sync counts its presets.
+            let counted = preset.starts_with(|c: char| c.is_ascii_digit());
+            _ = write!(line, "{} {preset}", if counted { " preset" } else { "" });
         }
         if let Some(crf) = self.rate.crf {
             _ = write!(line, " crf {crf}");

@@ -131,11 +131,16 @@ pub(crate) fn value(setting: &Setting) -> Option<&str> {
     setting.value.as_deref().and_then(OsStr::to_str)
 }
 
+/// Characters of a value that a reason shows: enough to know it by, short of a whole filter graph.
+const SHOWN: usize = 80;
+
 /// A setting as it stands on the command line, for reasons.
 pub(crate) fn shown(setting: &Setting) -> String {
-    match &setting.value {
-        None => format!("-{}", setting.name),
-        Some(value) => format!("-{} {}", setting.name, value.display()),
+    let Some(value) = &setting.value else { return format!("-{}", setting.name) };
+    let text = value.to_string_lossy();
+    match text.char_indices().nth(SHOWN) {
+        None => format!("-{} {text}", setting.name),
+        Some((end, _)) => format!("-{} {}...", setting.name, &text[..end]),
     }
 }
 
