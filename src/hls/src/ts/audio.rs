@@ -2,6 +2,7 @@
 
 use super::{OPUS_GATHER, PES_PAYLOAD, Pes, pes};
 use crate::sps::Bits;
+use crate::time::duration_ticks;
 use crate::{TrackFormat, WriteError};
 
 /// Collects frames until a PES packet is full.
@@ -42,12 +43,23 @@ impl Gather {
     }
 
     /// Adds a frame; gives the frames before it if they are to be written first: because there is
-    /// no more room, or because the first has waited `late` ticks.
-    pub(super) fn add(&mut self, data: &[u8], pts: i64, late: i64) -> Result<Option<Pes>, String> {
+    /// no more room, or because the first has waited `late` ticks. `early` ns of the frame lie
+    /// before the source's zero.
+    pub(super) fn add(
+        &mut self,
+        data: &[u8],
+        pts: i64,
+        late: i64,
+        early: u64,
+    ) -> Result<Option<Pes>, String> {
         let (head, samples) = match &self.framing {
             Framing::None => (Vec::new(), 0),
             Framing::Adts(fixed) => (adts_header(fixed, data.len())?, 0),
-            Framing::Opus => (opus_header(data.len()), opus_samples(data)),
+            Framing::Opus => {
+                let samples = opus_samples(data);
+                let trim = duration_ticks(early, 48_000).clamp(0, samples.into());
+                (opus_header(data.len(), u16::try_from(trim).unwrap_or(0)), samples)
+            }
         };
         let full = self.payload.len() + head.len() + data.len() > PES_PAYLOAD
             || pts - self.pts >= late
@@ -142,14 +154,18 @@ fn adts_header(fixed: &[u8; 7], frame: usize) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
-fn opus_header(packet: usize) -> Vec<u8> {
-    let mut out = vec![0x7f, 0xe0];
+/// `trim` samples of 48 kHz are not to be heard: the encoder's priming, which ffmpeg marks too.
+fn opus_header(packet: usize, trim: u16) -> Vec<u8> {
+    let mut out = vec![0x7f, if trim > 0 { 0xf0 } else { 0xe0 }];
     let mut left = packet;
     while left >= 255 {
         out.push(255);
         left -= 255;
     }
     out.push(u8::try_from(left).unwrap_or(0));
+    if trim > 0 {
+        out.extend_from_slice(&(trim & 0x1fff).to_be_bytes());
+    }
     out
 }
 
@@ -192,8 +208,9 @@ mod tests {
 
     #[test]
     fn opus_control_header_counts_in_255s() {
-        assert_eq!(opus_header(534), [0x7f, 0xe0, 0xff, 0xff, 0x18]);
-        assert_eq!(opus_header(255), [0x7f, 0xe0, 0xff, 0]);
+        assert_eq!(opus_header(534, 0), [0x7f, 0xe0, 0xff, 0xff, 0x18]);
+        assert_eq!(opus_header(255, 0), [0x7f, 0xe0, 0xff, 0]);
+        assert_eq!(opus_header(3, 312), [0x7f, 0xf0, 3, 0x01, 0x38]);
         assert_eq!(opus_samples(&[0xf8]), 960);
         assert_eq!(opus_samples(&[0x03, 3]), 1440);
     }
@@ -203,11 +220,11 @@ mod tests {
         let format = TrackFormat::Ac3 { sample_rate: 48_000, channels: 2 };
         let mut gather = Gather::new(&format).unwrap();
         for k in 0..3 {
-            assert!(gather.add(&[0; 768], 1000 + k * 2880, 225_000).unwrap().is_none());
+            assert!(gather.add(&[0; 768], 1000 + k * 2880, 225_000, 0).unwrap().is_none());
         }
-        let unit = gather.add(&[0; 768], 9640, 225_000).unwrap().unwrap();
+        let unit = gather.add(&[0; 768], 9640, 225_000, 0).unwrap().unwrap();
         assert_eq!((unit.payload.len(), unit.pts), (3 * 768, 1000));
-        let unit = gather.add(&[0; 10], 9640 + 225_000, 225_000).unwrap().unwrap();
+        let unit = gather.add(&[0; 10], 9640 + 225_000, 225_000, 0).unwrap().unwrap();
         assert_eq!(unit.payload.len(), 768);
         assert_eq!(gather.take().unwrap().payload.len(), 10);
         assert!(gather.take().is_none());

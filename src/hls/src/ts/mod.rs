@@ -113,8 +113,9 @@ impl TsWriter {
             },
             Kind::Audio(gather) => {
                 let late = self.delay / 2;
+                let early = sample.pts.min(0).unsigned_abs();
                 let full = gather
-                    .add(&sample.data, pts, late)
+                    .add(&sample.data, pts, late, early)
                     .map_err(|reason| WriteError::BadSample { track: sample.track, reason })?;
                 match full {
                     Some(unit) => unit,

@@ -43,8 +43,8 @@ fn timestamp(prefix: u8, ticks: i64) -> [u8; 5] {
 mod tests {
     use super::*;
 
-    #[test]
     /// The first PES packet of an ffmpeg run from 0 with two B-frames.
+    #[test]
     fn video_has_both_times_and_no_length() {
         assert_eq!(
             header(VIDEO, 5000, 907_500, 900_000),
