@@ -53,8 +53,8 @@ pub fn track_format(caps: &gst::Caps, tag: Option<&str>) -> Result<TrackFormat, 
         "audio/x-ac3" => Ok(TrackFormat::Ac3 { sample_rate, channels }),
         "audio/x-eac3" => Ok(TrackFormat::Eac3 { sample_rate, channels }),
         "audio/x-opus" => {
-            let opus_head = first_header(structure)
-                .unwrap_or_else(|| opus_head(sample_rate, channels));
+            let opus_head =
+                first_header(structure).unwrap_or_else(|| opus_head(sample_rate, channels));
             Ok(TrackFormat::Opus { opus_head, sample_rate, channels })
         }
         "audio/x-flac" => {

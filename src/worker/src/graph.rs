@@ -21,10 +21,6 @@ pub struct SourceStream {
     pub decoder: Option<usize>,
     /// Index of the chain in [`Stages::copies`] that takes it.
     pub copy: Option<usize>,
-    /// Sound: Hz, 0 if unknown.
-    pub sample_rate: u32,
-    /// Sound: channels, 0 if unknown.
-    pub channels: u32,
 }
 
 /// What each track's chain does.
@@ -123,9 +119,8 @@ fn encode_video(
         VideoCodec::H264 => "h264",
         VideoCodec::Hevc => "hevc",
     };
-    let encoder = stages
-        .encoder(codec)
-        .ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
+    let encoder =
+        stages.encoder(codec).ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
     let mut nodes = decoder(stages, source)?;
     let mut queues = vec![nodes.len()];
     nodes.extend(stages.picture.iter().filter_map(|stage| stage.resolve(&facts)));
@@ -147,16 +142,15 @@ fn encode_audio(
         AudioCodec::Opus => "opus",
         AudioCodec::Flac => "flac",
     };
-    let encoder = stages
-        .encoder(codec)
-        .ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
+    let encoder =
+        stages.encoder(codec).ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
     let mut facts = Facts::new();
-    let rate = plan.sample_rate.or((source.sample_rate > 0).then_some(source.sample_rate));
-    if let Some(rate) = rate {
+    // What the plan leaves open is negotiated from what the decoder finds: containers are known to
+    // state twice the rate for AAC.
+    if let Some(rate) = plan.sample_rate {
         facts.insert("sample_rate", encoder.rate_for(rate).to_string());
     }
-    let channels = plan.channels.or((source.channels > 0).then_some(source.channels));
-    if let Some(channels) = channels {
+    if let Some(channels) = plan.channels {
         facts.insert("channels", channels.to_string());
     }
     // ffmpeg's native encoders fall back to 128 kbit/s; the elements' own defaults differ.

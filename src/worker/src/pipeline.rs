@@ -184,9 +184,10 @@ fn sink(
                 let shift = priming_ns(priming, last_caps.as_ref());
                 let timeline = if copied { timeline } else { Timeline::default() };
                 match encoded(&sample, track, fresh, &timeline, copied, shift) {
-                    Some(output) => {
-                        samples.send(output).map(|()| gst::FlowSuccess::Ok).map_err(|_| gst::FlowError::Eos)
-                    }
+                    Some(output) => samples
+                        .send(output)
+                        .map(|()| gst::FlowSuccess::Ok)
+                        .map_err(|_| gst::FlowError::Eos),
                     None => Ok(gst::FlowSuccess::Ok),
                 }
             })

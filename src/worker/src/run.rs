@@ -80,7 +80,7 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
 
 /// Loads the plugins that most streams need, so that the first stream needn't.
 fn warm_up(stages: &Stages) {
-    for name in stages.elements().into_iter().chain(["fdsrc", "queue", "capsfilter", "appsink"]) {
+    for name in stages.elements().into_iter().chain(["queue", "capsfilter", "appsink"]) {
         if let Some(factory) = gst::ElementFactory::find(name) {
             // Loading also runs the class initialisers of what comes with the plugin.
             let _ = factory.load();
@@ -210,6 +210,10 @@ impl Stream {
     ) -> Result<(Self, String), Ending> {
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         let pipeline = gst::Pipeline::new();
+        // Elements that join it take on its state, so that data finds all of them awake.
+        pipeline
+            .set_state(gst::State::Paused)
+            .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
         let gate = Arc::new(Gate::default());
         let sources = open_sources(&pipeline, stages, plan, files)?;
         let (wake, wakes) = sync_channel(CHANNEL);
@@ -484,10 +488,8 @@ fn link(
         })?;
         Ok::<_, SourceError>((source, source.select(reference, kind)?))
     };
-    let video =
-        plan.video.as_ref().map(|video| find(video.source, Kind::Video)).transpose()?;
-    let audio =
-        plan.audio.as_ref().map(|audio| find(audio.source, Kind::Audio)).transpose()?;
+    let video = plan.video.as_ref().map(|video| find(video.source, Kind::Video)).transpose()?;
+    let audio = plan.audio.as_ref().map(|audio| find(audio.source, Kind::Audio)).transpose()?;
     let stream = |found: &Option<(&Source, usize)>| {
         found.map(|(source, index)| source.stream(index, stages))
     };
@@ -496,9 +498,13 @@ fn link(
     let (send, outputs) = sync_channel(CHANNEL);
     forward(outputs, wake.clone());
     let mut copied = BTreeSet::new();
-    let chains = [(&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
-        (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input))];
-    let present = chains.into_iter().filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
+    let chains = [
+        (&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
+        (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input)),
+    ];
+    let present = chains
+        .into_iter()
+        .filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
     for (track, (chain, (source, index), input)) in present.enumerate() {
         let settings = TrackSettings {
             track,
@@ -561,10 +567,7 @@ fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
     let zero = if plan.start_at_zero { first + own } else { 0 };
     let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first + own - zero);
-    Timeline {
-        offset_ns: own - zero,
-        start_ns: start.filter(|_| plan.inputs[input].accurate),
-    }
+    Timeline { offset_ns: own - zero, start_ns: start.filter(|_| plan.inputs[input].accurate) }
 }
 
 fn keyframes(plan: &Transcode) -> Option<f64> {

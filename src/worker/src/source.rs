@@ -7,7 +7,7 @@
 //! Invariant: after [`Source::open`] no data has left a pad, and none does until
 //! [`Source::release`].
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use session::Fault;
 
+use crate::elements::FileSource;
 use crate::frame_rate;
 use crate::graph::SourceStream;
 use crate::mpegts;
@@ -75,7 +76,7 @@ type Shared = Arc<(Mutex<Seen>, Condvar)>;
 /// An opened input.
 #[derive(Debug)]
 pub struct Source {
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     demux: gst::Element,
     clock: Clock,
     seen: Shared,
@@ -98,19 +99,26 @@ impl Source {
         wanted: &[(StreamRef, Kind)],
     ) -> Result<Self, SourceError> {
         let demuxer = find_demuxer(stages, &file)?;
-        let fdsrc = make("fdsrc")?;
-        fdsrc.set_property("fd", file.as_raw_fd());
+        let file = Arc::new(file);
+        let reader: gst::Element = FileSource::new(Arc::clone(&file)).upcast();
         let demux = make(&demuxer.element)?;
         let seen = Shared::default();
         watch(&demux, &seen);
         pipeline
-            .add_many([&fdsrc, &demux])
-            .and_then(|()| fdsrc.link(&demux))
+            .add_many([&reader, &demux])
+            .and_then(|()| reader.link(&demux))
             .map_err(|error| worker_error(error.to_string()))?;
         let source = Self { file, demux, clock: demuxer.clock, seen };
-        for element in [&source.demux, &fdsrc] {
+        // A demuxer asks while it starts whether it may pull; a source that isn't ready says no,
+        // and a demuxer that is pushed to can't seek by itself.
+        let states = [
+            (&reader, gst::State::Ready),
+            (&source.demux, gst::State::Paused),
+            (&reader, gst::State::Paused),
+        ];
+        for (element, state) in states {
             element
-                .set_state(gst::State::Paused)
+                .set_state(state)
                 .map_err(|_| input_error(format!("{} can't read the file", demuxer.element)))?;
         }
         source.wait(pipeline, wanted)?;
@@ -132,7 +140,8 @@ impl Source {
                     seen.wanted.push(index);
                 }
             }
-            let ready = seen.complete && seen.wanted.iter().all(|index| enough(&seen.streams[*index]));
+            let ready =
+                seen.complete && seen.wanted.iter().all(|index| enough(&seen.streams[*index]));
             if ready {
                 seen.holding = true;
                 return Ok(());
@@ -174,12 +183,6 @@ impl Source {
     pub fn stream(&self, index: usize, stages: &Stages) -> SourceStream {
         let caps = self.caps(index);
         let structure = caps.structure(0);
-        let number = |field: &str| {
-            structure
-                .and_then(|structure| structure.get::<i32>(field).ok())
-                .and_then(|value| u32::try_from(value).ok())
-                .unwrap_or(0)
-        };
         let find = |chains: &[Chain]| {
             chains.iter().position(|chain| {
                 chain.caps.parse::<gst::Caps>().is_ok_and(|taken| taken.can_intersect(&caps))
@@ -189,8 +192,6 @@ impl Source {
             caps: structure.map_or_else(String::new, short_caps),
             decoder: find(&stages.decoders),
             copy: find(&stages.copies),
-            sample_rate: number("rate"),
-            channels: number("channels"),
         }
     }
 
@@ -392,12 +393,10 @@ fn find_demuxer<'a>(stages: &'a Stages, file: &OwnedFd) -> Result<&'a Demuxer, S
     }
     let (caps, _) = gstreamer_base::type_find_helper_for_data(gst::Object::NONE, &head[..length])
         .map_err(|_| input_error("the file is of no known container format"))?;
-    let media = caps.structure(0).map_or_else(String::new, |structure| structure.name().to_string());
+    let media =
+        caps.structure(0).map_or_else(String::new, |structure| structure.name().to_string());
     stages.demuxers.iter().find(|demuxer| demuxer.caps.contains(&media)).ok_or_else(|| {
-        SourceError {
-            message: format!("no demuxer for {media}"),
-            fault: Fault::Unsupported,
-        }
+        SourceError { message: format!("no demuxer for {media}"), fault: Fault::Unsupported }
     })
 }
 

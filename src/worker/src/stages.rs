@@ -222,13 +222,14 @@ fn applies(when: &BTreeSet<String>, unless: &BTreeSet<String>, facts: &Facts) ->
         && !unless.iter().any(|fact| facts.contains_key(fact.as_str()))
 }
 
-fn resolve_all(
-    properties: &BTreeMap<String, String>,
-    facts: &Facts,
-) -> BTreeMap<String, String> {
+fn resolve_all(properties: &BTreeMap<String, String>, facts: &Facts) -> BTreeMap<String, String> {
     properties
         .iter()
-        .filter_map(|(name, value)| Some((name.clone(), resolve(value, facts)?)))
+        .filter_map(|(name, value)| {
+            let value =
+                if name == "caps" { resolve_caps(value, facts) } else { resolve(value, facts)? };
+            Some((name.clone(), value))
+        })
         .collect()
 }
 
@@ -240,7 +241,8 @@ fn resolve(value: &str, facts: &Facts) -> Option<String> {
     while let Some(open) = rest.find('{') {
         let Some(length) = rest[open..].find('}') else { break };
         let name = &rest[open + 1..open + length];
-        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit());
+        let is_name = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit());
         resolved.push_str(&rest[..open]);
         if is_name {
             resolved.push_str(facts.get(name)?);
@@ -255,8 +257,7 @@ fn resolve(value: &str, facts: &Facts) -> Option<String> {
 
 /// As [`resolve`], but a caps field whose fact is missing is left out.
 fn resolve_caps(caps: &str, facts: &Facts) -> String {
-    let fields: Vec<String> =
-        caps.split(", ").filter_map(|field| resolve(field, facts)).collect();
+    let fields: Vec<String> = caps.split(", ").filter_map(|field| resolve(field, facts)).collect();
     fields.join(", ")
 }
 

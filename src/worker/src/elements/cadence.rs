@@ -39,6 +39,7 @@ struct State {
     keyframes: Option<KeyframeGrid>,
     previous: Option<gst::Buffer>,
     segment_sent: bool,
+    begun: bool,
     ended: bool,
 }
 
@@ -100,6 +101,7 @@ impl Cadence {
         let mut frames = Vec::new();
         for n in 0..emission.previous + emission.current {
             let index = emission.first + i64::from(n);
+            let first_frame = !std::mem::replace(&mut state.begun, true);
             let repeated = (n < emission.previous).then_some(state.previous.as_ref()).flatten();
             let mut frame = repeated.unwrap_or(&buffer).copy();
             let (start, end) = (grid.time_ns(index), grid.time_ns(index + 1));
@@ -111,7 +113,10 @@ impl Cadence {
                 frame.set_duration(gst::ClockTime::from_nseconds((end - start).unsigned_abs()));
             }
             let key = state.keyframes.as_mut().is_some_and(|keys| keys.is_key(index, rate));
-            let event = key.then(|| {
+            // The first frame is a keyframe by itself. Asking for it makes GstVideoEncoder 1.22
+            // note the request at the 1000 hours that encoders add to their first timestamp, and
+            // refuse all later ones as too early.
+            let event = (key && !first_frame).then(|| {
                 gst_video::DownstreamForceKeyUnitEvent::builder()
                     .timestamp(pts)
                     .stream_time(pts)
@@ -153,13 +158,10 @@ impl Cadence {
 
     fn caps(&self, caps: &gst::CapsRef) -> bool {
         let Some(structure) = caps.structure(0) else { return false };
-        let decoded = structure
-            .get::<gst::Fraction>("framerate")
-            .ok()
-            .and_then(|rate| {
-                let (n, d) = (u32::try_from(rate.numer()), u32::try_from(rate.denom()));
-                n.ok().zip(d.ok()).filter(|(n, d)| *n > 0 && *d > 0)
-            });
+        let decoded = structure.get::<gst::Fraction>("framerate").ok().and_then(|rate| {
+            let (n, d) = (u32::try_from(rate.numer()), u32::try_from(rate.denom()));
+            n.ok().zip(d.ok()).filter(|(n, d)| *n > 0 && *d > 0)
+        });
         let mut state = self.state();
         let configured = state.config.as_ref().and_then(|config| config.rate);
         let rate = match &state.grid {

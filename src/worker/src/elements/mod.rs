@@ -1,12 +1,16 @@
 //! The worker's own GStreamer elements.
 //!
 //! `rgcadence` and `rgtrim` stand between decoder and encoder and translate to source time;
-//! `rgscale` is ffmpeg's scaler. They are registered within the process and named in `pipelines/`
-//! like any other element.
+//! `rgscale` is ffmpeg's scaler; these are registered within the process and named in `pipelines/`
+//! like any other element. [`FileSource`] stands at the head of every graph.
 
 mod cadence;
+mod file;
 mod scale;
 mod trim;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use gstreamer as gst;
 use gstreamer::glib;
@@ -26,6 +30,12 @@ glib::wrapper! {
 }
 
 glib::wrapper! {
+    /// A file by its descriptor.
+    pub struct FileSource(ObjectSubclass<file::FileSource>)
+        @extends gstreamer_base::BaseSrc, gst::Element, gst::Object;
+}
+
+glib::wrapper! {
     /// Size and pixel format through libswscale.
     pub struct Scale(ObjectSubclass<scale::Scale>)
         @extends gstreamer_video::VideoFilter, gstreamer_base::BaseTransform, gst::Element, gst::Object;
@@ -36,6 +46,16 @@ impl Cadence {
     pub fn configure(&self, config: CadenceConfig) {
         use glib::subclass::prelude::*;
         self.imp().configure(config);
+    }
+}
+
+impl FileSource {
+    /// A source of this file.
+    pub fn new(file: Arc<OwnedFd>) -> Self {
+        use glib::subclass::prelude::*;
+        let source: Self = glib::Object::new();
+        source.imp().set_file(file);
+        source
     }
 }
 

@@ -175,16 +175,18 @@ impl BaseTransformImpl for Scale {
             let settings = self.settings();
             let (width, height) = target_size(settings.target, info.width(), info.height());
             // The picture keeps its shape on screen: what scaling changed, the pixels make up.
-            let par = info.par() * gst::Fraction::new(info.width() as i32, width as i32)
+            let par = info.par()
+                * gst::Fraction::new(info.width() as i32, width as i32)
                 * gst::Fraction::new(height as i32, info.height() as i32);
             other.truncate();
             let fixed = other.make_mut();
             fixed.set("width", width as i32);
             fixed.set("height", height as i32);
             fixed.set("pixel-aspect-ratio", par);
-            let colorimetry = settings.colorimetry.clone().or_else(|| {
-                caps.structure(0)?.get::<String>("colorimetry").ok()
-            });
+            let colorimetry = settings
+                .colorimetry
+                .clone()
+                .or_else(|| caps.structure(0)?.get::<String>("colorimetry").ok());
             if let Some(colorimetry) = colorimetry {
                 fixed.set("colorimetry", colorimetry);
             }

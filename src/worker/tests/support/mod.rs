@@ -1,0 +1,198 @@
+//! A gateway of a few lines: starts a worker, gives it a plan, listens to the end.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ffmpeg_args::*;
+use session::{
+    Channel, Control, Ending, GatewayToWorker, Progress, Received, StreamId, WorkerToGateway,
+};
+
+/// Output directory, worker and socket of one run.
+pub struct Run {
+    pub child: Child,
+    pub channel: Channel,
+    pub started: Instant,
+}
+
+/// What a run said until it ended.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub ending: Option<Ending>,
+    pub segments: Vec<(u64, Duration)>,
+    pub committed: bool,
+    pub description: String,
+    pub progress: Progress,
+    pub lines: Vec<String>,
+    pub elapsed: Duration,
+}
+
+impl Run {
+    /// A worker that has said that it is ready.
+    pub fn warm() -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_rendergate-worker"))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut channel = Channel::new(ours.into());
+        let ready = channel.receive::<WorkerToGateway>().unwrap().unwrap();
+        assert!(matches!(ready.message, WorkerToGateway::Ready { .. }), "{:?}", ready.message);
+        Self { child, channel, started: Instant::now() }
+    }
+
+    /// Gives it a plan.
+    pub fn start(plan: &Transcode) -> Self {
+        let mut run = Self::warm();
+        let mut files: Vec<File> =
+            plan.inputs.iter().map(|input| File::open(&input.path).unwrap()).collect();
+        files.push(File::open(&plan.output.directory).unwrap());
+        let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        let start =
+            GatewayToWorker::Start { stream: StreamId(7), transcode: Box::new(plan.clone()) };
+        run.started = Instant::now();
+        run.channel.send(&start, &descriptors).unwrap();
+        run
+    }
+
+    pub fn control(&self, control: Control) {
+        self.channel.send(&GatewayToWorker::Control(control), &[]).unwrap();
+    }
+
+    /// Listens to the end; `on_segment` may answer to each segment.
+    pub fn finish_with(mut self, mut on_segment: impl FnMut(&mut Self, u64)) -> Report {
+        let mut report = Report::default();
+        while let Some(Received { message, .. }) =
+            self.channel.receive::<WorkerToGateway>().unwrap_or(None)
+        {
+            match message {
+                WorkerToGateway::Ready { .. } => {}
+                WorkerToGateway::Running { description, .. } => report.description = description,
+                WorkerToGateway::Committed => report.committed = true,
+                WorkerToGateway::SegmentComplete { number } => {
+                    report.segments.push((number, self.started.elapsed()));
+                    on_segment(&mut self, number);
+                }
+                WorkerToGateway::Progress(progress) => report.progress = progress,
+                WorkerToGateway::Log { line } => report.lines.push(line),
+                WorkerToGateway::Ended(ending) => report.ending = Some(ending),
+            }
+        }
+        report.elapsed = self.started.elapsed();
+        self.child.wait().unwrap();
+        report
+    }
+
+    pub fn finish(self) -> Report {
+        self.finish_with(|_, _| {})
+    }
+}
+
+/// The plan of Jellyfin's plainest command for a file; adapt the rest.
+pub fn plan(input: &Path, directory: &Path) -> Transcode {
+    let first = |stream| StreamRef { input: 0, stream };
+    Transcode {
+        inputs: vec![Input {
+            path: input.to_owned(),
+            format: None,
+            start_us: None,
+            accurate: true,
+        }],
+        video: Some(Video {
+            source: first(StreamSelect::Best),
+            action: VideoAction::Encode(encode()),
+            tag: None,
+        }),
+        audio: Some(Audio {
+            source: first(StreamSelect::Best),
+            action: AudioAction::Encode(AudioEncode {
+                codec: AudioCodec::Aac,
+                channels: Some(2),
+                bitrate: Some(128_000),
+                quality: None,
+                sample_rate: None,
+                volume: None,
+            }),
+        }),
+        start_at_zero: false,
+        output: HlsOutput {
+            directory: directory.to_owned(),
+            container: Container::MpegTs,
+            segment_seconds: 3.0,
+            start_number: 0,
+            segment_prefix: "abc".into(),
+            segment_suffix: ".ts".into(),
+            playlist: "abc.m3u8".into(),
+            playlist_type: PlaylistType::Vod,
+            base_url: String::new(),
+            max_delay_us: 5_000_000,
+        },
+    }
+}
+
+fn encode() -> VideoEncode {
+    VideoEncode {
+        codec: VideoCodec::H264,
+        encoder: "libx264".into(),
+        rate: RateControl {
+            crf: Some(23.0),
+            max_bitrate: Some(4_000_000),
+            buffer_bits: Some(8_000_000),
+            ..RateControl::default()
+        },
+        preset: Some("veryfast".into()),
+        profile: Some("high".into()),
+        level: Some(41),
+        encoder_params: [
+            ("subme", "0"),
+            ("me_range", "16"),
+            ("rc_lookahead", "10"),
+            ("me", "hex"),
+            ("open_gop", "0"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .to_vec(),
+        keyframes: Keyframes::Every(3.0),
+        deinterlace: None,
+        scale: Some(Scale::Fit { max_width: 1280, max_height: 720 }),
+        frame_rate: None,
+        colour: Some(ColourTags {
+            primaries: "bt709".into(),
+            transfer: "bt709".into(),
+            matrix: "bt709".into(),
+        }),
+    }
+}
+
+/// The plan's picture settings, to change.
+pub fn encode_of(plan: &mut Transcode) -> &mut VideoEncode {
+    match &mut plan.video.as_mut().unwrap().action {
+        VideoAction::Encode(encode) => encode,
+        VideoAction::Copy => panic!("the plan copies"),
+    }
+}
+
+/// Makes a clip with ffmpeg; the arguments end before the output.
+pub fn clip(name: &str, arguments: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips");
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join(name);
+    if !path.exists() {
+        let making = directory.join(format!("{}.{name}", std::process::id()));
+        let status = Command::new("ffmpeg")
+            .args(["-v", "error", "-y", "-nostdin"])
+            .args(arguments.split(' ').filter(|argument| !argument.is_empty()))
+            .arg(&making)
+            .status()
+            .expect("ffmpeg is needed to make clips: apt install ffmpeg");
+        assert!(status.success(), "ffmpeg {arguments}");
+        std::fs::rename(&making, &path).unwrap();
+    }
+    path
+}
