@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //! - stdout is never written to.
-//! - A call that isn't a stream costs its parsing and an `execv`: no socket, no file is touched.
+//! - A call that isn't a stream costs its parsing and an `execve`: no socket, no file is touched.
 //! - No threads, no processes: there is nothing to leave behind.
 //! - Needs libc and nothing else at run time.
 #![deny(unsafe_code)]

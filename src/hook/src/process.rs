@@ -5,8 +5,8 @@
 //! - Nothing is changed about the process until [`Signals::take`]; [`Before::restore`] takes all
 //!   of it back. A program executed in between finds dispositions, mask, descriptors and stdin as
 //!   they were when the hook started.
-//! - One thread only, which is what makes changing the environment and the mask sound.
-#![expect(unsafe_code, reason = "argv, signal masks, signalfd and execv have no safe interface")]
+//! - One thread only, so the mask of the thread is the mask of the process.
+#![expect(unsafe_code, reason = "argv, signal masks, signalfd and execve have no safe interface")]
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::io;
@@ -35,28 +35,31 @@ pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString
         .collect()
 }
 
-/// Becomes `program` with these arguments (without a name; that is the program's path). Comes back
-/// only if that failed.
-pub fn execute(program: &Path, arguments: &[OsString]) -> io::Error {
-    let strings: Result<Vec<CString>, _> = std::iter::once(program.as_os_str())
+/// Becomes `program` with these arguments (without a name; that is the program's path) and one
+/// variable set beside the environment as it is. Comes back only if that failed.
+pub fn execute(program: &Path, arguments: &[OsString], variable: (&str, &OsStr)) -> io::Error {
+    let words = std::iter::once(program.as_os_str())
         .chain(arguments.iter().map(OsString::as_os_str))
         .map(|word| CString::new(word.as_bytes()))
-        .collect();
-    let strings = match strings {
-        Ok(strings) => strings,
-        Err(error) => return error.into(),
+        .collect::<Result<Vec<_>, _>>();
+    let (name, value) = (OsString::from(variable.0), variable.1.to_owned());
+    let environment = std::env::vars_os()
+        .filter(|(other, _)| *other != name)
+        .chain([(name.clone(), value)])
+        .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect::<Result<Vec<_>, _>>();
+    let (words, environment) = match (words, environment) {
+        (Ok(words), Ok(environment)) => (words, environment),
+        (Err(error), _) | (_, Err(error)) => return error.into(),
     };
-    let mut pointers: Vec<*const c_char> = strings.iter().map(|word| word.as_ptr()).collect();
-    pointers.push(ptr::null());
-    // SAFETY: a null-terminated array of C strings that outlive the call.
-    unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+    let (words_at, environment_at) = (pointers(&words), pointers(&environment));
+    // SAFETY: null-terminated arrays of C strings that outlive the call.
+    unsafe { libc::execve(words_at[0], words_at.as_ptr(), environment_at.as_ptr()) };
     io::Error::last_os_error()
 }
 
-/// Sets a variable for the program executed next.
-pub fn set_environment(name: &str, value: &OsStr) {
-    // SAFETY: the hook has one thread, nobody else reads the environment.
-    unsafe { std::env::set_var(name, value) };
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
 /// SIGPIPE ignored, and its disposition as it was before.

@@ -108,8 +108,7 @@ pub fn execute(tool: Tool, arguments: &[OsString], reason: Option<&str>) -> i32 
             now_tried.push(":");
         }
         now_tried.push(&path);
-        process::set_environment(TRIED, &now_tried);
-        let error = process::execute(&path, arguments);
+        let error = process::execute(&path, arguments, (TRIED, &now_tried));
         looked_for.push(format!("{} ({error})", path.display()));
     }
     looked_for.dedup();

@@ -13,6 +13,7 @@ use crate::process::Before;
 use crate::real::{self, Tool};
 
 /// How far things are.
+#[expect(clippy::large_enum_variant, reason = "one of them, in a static")]
 enum Stage {
     /// Nothing has been written.
     Before { arguments: Vec<OsString>, signals: Option<Before> },
@@ -43,6 +44,7 @@ pub fn install(arguments: &[OsString]) {
             }
             None => 1,
         };
+        #[expect(clippy::disallowed_methods, reason = "a panic handler has nowhere to return to")]
         std::process::exit(code);
     }));
 }

@@ -192,12 +192,15 @@ impl Stream<'_> {
     fn on_time(&mut self) -> Option<Outcome> {
         let now = Instant::now();
         if self.phase == Phase::Asked && now >= self.setup.accept_by {
-            return Some(Outcome::Fallback(format!(
-                "gateway at {} gives no answer",
-                self.setup.endpoint
-            )));
+            return Some(
+                self.not_run(format!("gateway at {} gives no answer", self.setup.endpoint)),
+            );
         }
         let quit = self.quit.as_ref()?;
+        if self.phase == Phase::Asked {
+            // Nobody has begun: the end of the connection is all that the gateway needs to know.
+            return Some(Outcome::Exit(quit.code));
+        }
         if now < quit.at + QUIT_PATIENCE {
             return None;
         }
