@@ -1,0 +1,212 @@
+//! Kills hook, worker and gateway at random moments, and looks for remains.
+//!
+//! After each kill, within three seconds: hook and worker are gone, no worker has lost its
+//! gateway, and the transcode directory holds nothing that Jellyfin would trip over (an empty
+//! segment, a temporary file, a name that isn't a number). At the end the gateway's memory and
+//! descriptors are what they were at the beginning.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use benches::clip::{self, Clip};
+use benches::line::Line;
+use benches::processes::{descriptors, memory_kib, running};
+use benches::stack::{Stack, pause, signal};
+use rustix::process::Signal;
+
+const CLIP: Clip = Clip { width: 320, height: 180, rate: "25", seconds: 60 };
+/// Time for everyone to notice a death and clean up.
+const SETTLE: Duration = Duration::from_secs(3);
+/// Kills before memory counts as settled, and what it may still grow by.
+const WARM_UP: u32 = 20;
+const GROWTH_KIB: u64 = 2048;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Hook,
+    Worker,
+    Gateway,
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [binaries, folder, rest @ ..] = arguments.as_slice() else {
+        bail!("usage: kills BINARIES FOLDER [COUNT] [SEED]");
+    };
+    let count: u32 = rest.first().map_or(Ok(200), |count| count.parse())?;
+    let seed: u64 = rest.get(1).map_or(Ok(1), |seed| seed.parse())?;
+    let folder = PathBuf::from(folder);
+    let clip = clip::make(&folder, CLIP)?;
+    let mut stack = Stack::start(Path::new(binaries), &folder)?;
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut counts = [0_u32; 3];
+    let mut baseline = None;
+    for round in 1..=count {
+        let victim = match random.below(10) {
+            0..=4 => Victim::Hook,
+            5..=8 => Victim::Worker,
+            _ => Victim::Gateway,
+        };
+        counts[victim as usize] += 1;
+        let fmp4 = random.below(2) == 1;
+        let delay = random.below(1500);
+        kill_once(&mut stack, &clip, &folder, victim, fmp4, delay)
+            .with_context(|| format!("round {round}: {victim:?} killed after {delay} ms"))?;
+        if victim == Victim::Gateway {
+            stack.restart()?;
+            baseline = None;
+        }
+        if baseline.is_none() {
+            baseline = Some((round, memory(&stack)?, descriptors(stack.pid())));
+        } else if let Some((since, _, _)) = baseline
+            && round - since == WARM_UP
+        {
+            // Allocators settle during the first streams.
+            baseline = Some((0, memory(&stack)?, descriptors(stack.pid())));
+        }
+        if round % 20 == 0 {
+            println!("{round} kills, gateway {} KiB", memory(&stack)?);
+        }
+    }
+    flat(&mut stack, baseline, &clip, &folder)?;
+    println!(
+        "{count} kills ({} hooks, {} workers, {} gateways): no orphan, no remains",
+        counts[0], counts[1], counts[2]
+    );
+    println!("{count} passed, 0 failed");
+    stack.stop()
+}
+
+/// A gateway that has lost many streams holds no more than one that has lost a few.
+fn flat(
+    stack: &mut Stack,
+    baseline: Option<(u32, u64, usize)>,
+    clip: &Path,
+    folder: &Path,
+) -> Result<()> {
+    let (mut before, mut fds) =
+        baseline.map_or((memory(stack)?, descriptors(stack.pid())), |b| (b.1, b.2));
+    for round in 0..3 * WARM_UP {
+        kill_once(stack, clip, folder, Victim::Hook, false, 50)?;
+        if round == WARM_UP {
+            (before, fds) = (memory(stack)?, descriptors(stack.pid()));
+        }
+    }
+    let (after, fds_after) = (memory(stack)?, descriptors(stack.pid()));
+    println!("gateway: {before} KiB, {fds} descriptors; {} streams later {after} KiB, {fds_after} descriptors", 2 * WARM_UP);
+    ensure!(after <= before + GROWTH_KIB, "the gateway grew from {before} to {after} KiB");
+    ensure!(fds_after <= fds + 2, "descriptors leak: {fds} before, {fds_after} after");
+    Ok(())
+}
+
+fn memory(stack: &Stack) -> Result<u64> {
+    memory_kib(stack.pid(), "VmRSS:").context("the gateway is gone")
+}
+
+fn kill_once(
+    stack: &mut Stack,
+    clip: &Path,
+    folder: &Path,
+    victim: Victim,
+    fmp4: bool,
+    delay_ms: u64,
+) -> Result<()> {
+    let directory = folder.join("transcodes");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory)?;
+    let line = Line {
+        input: clip,
+        directory: &directory,
+        id: "0123456789abcdef0123456789abcdef",
+        fmp4,
+        first_segment: 0,
+        height: 180,
+        preset: "ultrafast",
+    };
+    let (name, endpoint) = stack.endpoint();
+    let mut hook = Command::new(stack.hook()?)
+        .args(line.arguments())
+        .env(name, endpoint)
+        // Were the hook to fall back, that must show, not pass for a clean end.
+        .env("RENDERGATE_FFMPEG", "/bin/false")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    pause(delay_ms);
+    let worker = stream_worker(stack);
+    let target = match victim {
+        Victim::Hook => Some(hook.id()),
+        Victim::Worker => worker,
+        Victim::Gateway => Some(stack.pid()),
+    };
+    if let Some(target) = target {
+        signal(target, Signal::KILL);
+    }
+    if victim == Victim::Worker && target.is_none() {
+        // The stream was over already; nothing to kill.
+        signal(hook.id(), Signal::TERM);
+    }
+    settle(stack, &mut hook, worker, victim)?;
+    inspect(&directory, line.id, line.extension())
+}
+
+fn stream_worker(stack: &Stack) -> Option<u32> {
+    let streams = stack.streams().ok()?;
+    let pid = streams.first()?.get("worker_pid")?.as_u64()?;
+    u32::try_from(pid).ok()
+}
+
+/// Waits until hook and worker are gone and every other worker has a living gateway.
+fn settle(stack: &mut Stack, hook: &mut Child, worker: Option<u32>, victim: Victim) -> Result<()> {
+    let program = stack.worker_program()?;
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let hook_gone = hook.try_wait()?.is_some();
+        let workers = running(&program);
+        let worker_gone = worker.is_none_or(|pid| workers.iter().all(|w| w.pid != pid));
+        let gateway = stack.pid();
+        let orphans: Vec<_> = workers
+            .iter()
+            .filter(|worker| victim == Victim::Gateway || worker.parent != gateway)
+            .collect();
+        if hook_gone && worker_gone && orphans.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("hook gone: {hook_gone}, worker gone: {worker_gone}, orphans: {orphans:?}");
+        }
+        pause(5);
+    }
+}
+
+/// Nothing in the directory that Jellyfin would trip over.
+fn inspect(directory: &Path, id: &str, extension: &str) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        ensure!(!name.ends_with(".tmp"), "a temporary file is left: {name}");
+        if let Some(stem) = name.strip_suffix(&format!(".{extension}")) {
+            let number = stem.strip_prefix(id).context("a foreign file")?;
+            ensure!(number.parse::<i64>().is_ok(), "no segment number in {name}");
+            ensure!(entry.metadata()?.len() > 0, "an empty segment is left: {name}");
+        }
+    }
+    Ok(())
+}
+
+/// xorshift64*: repeatable from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}

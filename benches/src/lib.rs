@@ -1,0 +1,9 @@
+//! The whole stack as one thing to start and measure: gateway, hook, clips, Jellyfin's command.
+//!
+//! The programs in `bin/` stand on it: `demo`, `main-job` (the benchmark), `kills`, `seam`.
+#![forbid(unsafe_code)]
+
+pub mod clip;
+pub mod line;
+pub mod processes;
+pub mod stack;
