@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod clip;
+pub mod figures;
+pub mod job;
 pub mod line;
 pub mod processes;
 pub mod stack;

@@ -123,6 +123,12 @@ impl Stack {
         Ok(list.as_array().cloned().unwrap_or_default())
     }
 
+    /// The worker of the one stream that runs.
+    pub fn stream_worker(&self) -> Option<u32> {
+        let streams = self.streams().ok()?;
+        u32::try_from(streams.first()?.get("worker_pid")?.as_u64()?).ok()
+    }
+
     /// A page of the gateway.
     ///
     /// # Errors

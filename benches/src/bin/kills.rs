@@ -138,7 +138,7 @@ fn kill_once(
         .stderr(Stdio::null())
         .spawn()?;
     pause(delay_ms);
-    let worker = stream_worker(stack);
+    let worker = stack.stream_worker();
     let target = match victim {
         Victim::Hook => Some(hook.id()),
         Victim::Worker => worker,
@@ -153,12 +153,6 @@ fn kill_once(
     }
     settle(stack, &mut hook, worker, victim)?;
     inspect(&directory, line.id, line.extension())
-}
-
-fn stream_worker(stack: &Stack) -> Option<u32> {
-    let streams = stack.streams().ok()?;
-    let pid = streams.first()?.get("worker_pid")?.as_u64()?;
-    u32::try_from(pid).ok()
 }
 
 /// Waits until hook and worker are gone and every other worker has a living gateway.
