@@ -1,0 +1,148 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, LogFormat};
+use crate::{gateway, launch, table};
+
+/// Rendergate's gateway: transcodes for Jellyfin, one process per stream.
+///
+/// Jellyfin calls `rendergate-ffmpeg` in place of ffmpeg; that hands each stream it understands to
+/// the gateway, and runs the real ffmpeg for everything else, also whenever no gateway answers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rendergate",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Start here:
+  rendergate serve                    run a gateway; no configuration is needed
+  rendergate streams                  see what it does
+  curl http://127.0.0.1:9370/readyz   ask whether it would take a stream
+"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM
+    Serve(ServeArgs),
+    /// List the streams of a running gateway
+    Streams(StreamsArgs),
+    /// Prepare a process and become a worker (used by the gateway itself)
+    #[command(hide = true)]
+    LaunchWorker(LaunchArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Settings come from the configuration file, then from variables, then from these options:
+  RENDERGATE_SOCKET, RENDERGATE_GROUP, RENDERGATE_MAX_STREAMS, RENDERGATE_WORKER,
+  RENDERGATE_WARM_WORKERS, RENDERGATE_HTTP, RENDERGATE_LOG, RENDERGATE_LOG_FORMAT,
+  RENDERGATE_DRAIN_SECONDS
+`rendergate serve --check-config` shows every setting with its value.
+
+Ending: after SIGTERM or SIGINT new jobs are left to the real ffmpeg. Running streams go on for
+shutdown.drain_seconds (30), are then asked for their last segment, and after another
+streams.quit_seconds (10) are broken off. A second signal breaks them off at once.
+")]
+struct ServeArgs {
+    /// Configuration file [default: /etc/rendergate/rendergate.toml if it exists]
+    #[arg(long, value_name = "PATH", env = "RENDERGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print the effective configuration and exit; fails if there is a mistake in it
+    #[arg(long)]
+    check_config: bool,
+    /// Session socket (session.socket)
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Address and port for health, metrics and the list of streams, or `off` (http.listen)
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// Log for people or for programs (log.format)
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What to log: `info`, `debug`, `warn,gateway::stream=debug` (log.filter)
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct StreamsArgs {
+    /// Where the gateway serves HTTP
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "RENDERGATE_HTTP",
+        default_value = crate::config::DEFAULT_HTTP
+    )]
+    http: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+struct LaunchArgs {
+    #[arg(long)]
+    parent: u32,
+    #[arg(long)]
+    nice: i32,
+    program: PathBuf,
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    ///
+    /// # Errors
+    /// What went wrong, for people.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(args) => serve(args),
+            Command::Streams(args) => {
+                let streams = table::fetch(args.http).with_context(|| {
+                    format!(
+                        "no gateway answers on {} (--http ADDRESS if it serves elsewhere)",
+                        args.http
+                    )
+                })?;
+                print!("{}", table::render(&streams));
+                Ok(())
+            }
+            Command::LaunchWorker(args) => {
+                Err(launch::become_worker(args.parent, args.nice, &args.program))
+            }
+        }
+    }
+}
+
+fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (mut config, file) = Config::load(args.config.as_deref(), variable)?;
+    if let Some(socket) = args.socket {
+        config.session.socket = Some(socket);
+    }
+    if let Some(http) = args.http {
+        config.http.listen = http;
+    }
+    if let Some(format) = args.log_format {
+        config.log.format = format;
+    }
+    if let Some(filter) = args.log {
+        config.log.filter = filter;
+    }
+    config.validate()?;
+    if args.check_config {
+        match &file {
+            Some(file) => println!("# from {}", file.display()),
+            None => println!("# defaults: no configuration file"),
+        }
+        print!("{}", config.to_toml());
+        return Ok(());
+    }
+    gateway::serve(config, file.as_deref())
+}

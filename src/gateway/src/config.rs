@@ -1,0 +1,457 @@
+//! The configuration: one TOML file, then `RENDERGATE_*` variables, then the command line.
+//!
+//! Everything has a default that works; each default is a constant that gives its reason. An
+//! unknown key is an error, since a misspelt limit that is silently ignored is found on a bad day.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the file is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/rendergate/rendergate.toml";
+/// The hook's default endpoint names it, so hook and gateway meet without configuration.
+pub const DEFAULT_SOCKET: &str = "/run/rendergate/rendergate.sock";
+/// Seconds for the first message. A hook sends it in the same breath as it connects.
+pub const DEFAULT_FIRST_MESSAGE_SECONDS: f64 = 2.0;
+/// Connections at once: far above what one node transcodes, far below what would hurt.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 256;
+/// No limit by count: a machine is full by work, not by number; admission by cost decides that.
+pub const DEFAULT_MAX_STREAMS: usize = 0;
+/// Seconds a job waits for a worker. A viewer who waits longer is better served by the local
+/// ffmpeg, which starts within one.
+pub const DEFAULT_ACCEPT_SECONDS: f64 = 10.0;
+/// Seconds for a worker to report its running graph. Reading the head of a file from a sleeping
+/// disk can take ten.
+pub const DEFAULT_RUNNING_SECONDS: f64 = 20.0;
+/// Seconds for a worker to end after `q`. Jellyfin itself kills its ffmpeg after five.
+pub const DEFAULT_QUIT_SECONDS: f64 = 10.0;
+/// Workers kept warm: one for the next viewer, one for the seek that follows at once.
+pub const DEFAULT_WARM_WORKERS: usize = 2;
+/// Seconds for a cold worker: building GStreamer's registry on a slow disk takes many.
+pub const DEFAULT_READY_SECONDS: f64 = 30.0;
+/// Seconds between taking a worker and starting its successor, so that the start doesn't compete
+/// with the new viewer's first segment.
+pub const DEFAULT_REFILL_SECONDS: f64 = 2.0;
+/// Niceness of a worker until it is taken.
+pub const DEFAULT_WARM_NICE: i32 = 10;
+/// Loopback only: the list of streams names what people watch.
+pub const DEFAULT_HTTP: &str = "127.0.0.1:9370";
+/// One line per event of a stream, nothing per segment.
+pub const DEFAULT_LOG_FILTER: &str = "info";
+/// Seconds that running streams get at shutdown. Viewers' players hold about that much; systemd
+/// and Kubernetes must be told to wait longer than this plus `streams.quit_seconds`.
+pub const DEFAULT_DRAIN_SECONDS: f64 = 30.0;
+
+/// Seconds above which a setting is taken for a mistake.
+const LONGEST_SECONDS: f64 = 86_400.0;
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The socket that hooks connect to.
+    pub session: Session,
+    /// Admission and time limits of streams.
+    pub streams: Streams,
+    /// Worker processes.
+    pub worker: Worker,
+    /// Health, metrics, list of streams.
+    pub http: Http,
+    /// Logs, on stderr.
+    pub log: Log,
+    /// The end.
+    pub shutdown: Shutdown,
+}
+
+/// `[session]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// Path of the socket. Unset: `/run/rendergate/rendergate.sock`, or below `$XDG_RUNTIME_DIR`
+    /// if that can't be used.
+    pub socket: Option<PathBuf>,
+    /// Group (name or number) that owns the socket and whose members may connect.
+    pub group: Option<String>,
+    /// Users, by number, who may connect besides root and the gateway's own.
+    pub allow_uids: Vec<u32>,
+    /// Groups, by number, whose members may connect.
+    pub allow_gids: Vec<u32>,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Time-out of a connection's first message, in seconds.
+    pub first_message_seconds: f64,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            group: None,
+            allow_uids: Vec::new(),
+            allow_gids: Vec::new(),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            first_message_seconds: DEFAULT_FIRST_MESSAGE_SECONDS,
+        }
+    }
+}
+
+/// `[streams]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Streams {
+    /// Streams at once; 0 for no limit. Beyond it the hook runs the real ffmpeg.
+    pub max_streams: usize,
+    /// How long a job waits for a worker, in seconds.
+    pub accept_seconds: f64,
+    /// How long a worker may take to report that it runs, in seconds.
+    pub running_seconds: f64,
+    /// How long a worker may take to end after `q`, in seconds.
+    pub quit_seconds: f64,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            max_streams: DEFAULT_MAX_STREAMS,
+            accept_seconds: DEFAULT_ACCEPT_SECONDS,
+            running_seconds: DEFAULT_RUNNING_SECONDS,
+            quit_seconds: DEFAULT_QUIT_SECONDS,
+        }
+    }
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Worker {
+    /// The worker's program. Unset: `rendergate-worker` beside `rendergate`.
+    pub program: Option<PathBuf>,
+    /// Workers kept warm; 0 starts each when its job comes.
+    pub warm: usize,
+    /// Time-out for a worker to become warm, in seconds.
+    pub ready_seconds: f64,
+    /// Pause before a taken worker is replaced, in seconds. Doesn't apply while a job waits.
+    pub refill_seconds: f64,
+    /// Niceness while warming up; applies only where it can be undone (root, `CAP_SYS_NICE` or
+    /// `RLIMIT_NICE`).
+    pub warm_nice: i32,
+    /// GStreamer's registry. Unset: in `$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/rendergate`,
+    /// `~/.cache/rendergate` or beside the socket, the first that can be written.
+    pub registry: Option<PathBuf>,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            program: None,
+            warm: DEFAULT_WARM_WORKERS,
+            ready_seconds: DEFAULT_READY_SECONDS,
+            refill_seconds: DEFAULT_REFILL_SECONDS,
+            warm_nice: DEFAULT_WARM_NICE,
+            registry: None,
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// `address:port`, or `off`.
+    pub listen: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: DEFAULT_HTTP.into() }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Lines for people or for programs.
+    pub format: LogFormat,
+    /// What is logged: `info`, `debug`, or per part as in `info,gateway::stream=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.into() }
+    }
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long running streams may go on after SIGTERM, in seconds.
+    pub drain_seconds: f64,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain_seconds: DEFAULT_DRAIN_SECONDS }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read the configuration {path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown key or a value of the wrong kind.
+    #[error("in the configuration {path}: {source}")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// With line, key and the allowed ones.
+        source: Box<toml::de::Error>,
+    },
+    /// A value outside of what makes sense.
+    #[error("{key} is {value}, allowed is {allowed}")]
+    Value {
+        /// `section.key` or the variable's name.
+        key: &'static str,
+        /// As given.
+        value: String,
+        /// The range or choice.
+        allowed: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads `file`, or [`DEFAULT_FILE`] if that exists, or nothing; then applies the variables
+    /// that `variable` gives. Says which file was read.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; a missing file only if it was named.
+    pub fn load(
+        file: Option<&Path>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Option<PathBuf>), ConfigError> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let (mut config, read) = match std::fs::read_to_string(path) {
+            Ok(text) => (Self::parse(&text, path)?, Some(path.to_owned())),
+            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                (Self::default(), None)
+            }
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        config.apply_variables(variable)?;
+        Ok((config, read))
+    }
+
+    /// The text of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// The one place where the environment changes a setting. An empty variable counts as unset.
+    fn apply_variables(
+        &mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), ConfigError> {
+        let get = |name| variable(name).filter(|value| !value.is_empty());
+        if let Some(value) = get("RENDERGATE_SOCKET") {
+            self.session.socket = Some(value.into());
+        }
+        if let Some(value) = get("RENDERGATE_GROUP") {
+            self.session.group = Some(value);
+        }
+        if let Some(value) = get("RENDERGATE_MAX_STREAMS") {
+            self.streams.max_streams = number("RENDERGATE_MAX_STREAMS", value)?;
+        }
+        if let Some(value) = get("RENDERGATE_WORKER") {
+            self.worker.program = Some(value.into());
+        }
+        if let Some(value) = get("RENDERGATE_WARM_WORKERS") {
+            self.worker.warm = number("RENDERGATE_WARM_WORKERS", value)?;
+        }
+        if let Some(value) = get("RENDERGATE_HTTP") {
+            self.http.listen = value;
+        }
+        if let Some(value) = get("RENDERGATE_LOG") {
+            self.log.filter = value;
+        }
+        if let Some(value) = get("RENDERGATE_LOG_FORMAT") {
+            self.log.format = match value.as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => {
+                    let allowed = "text or json";
+                    return Err(ConfigError::Value {
+                        key: "RENDERGATE_LOG_FORMAT",
+                        value,
+                        allowed,
+                    });
+                }
+            };
+        }
+        if let Some(value) = get("RENDERGATE_DRAIN_SECONDS") {
+            self.shutdown.drain_seconds = number("RENDERGATE_DRAIN_SECONDS", value)?;
+        }
+        Ok(())
+    }
+
+    /// Checks what the types don't.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] with what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let seconds = [
+            ("session.first_message_seconds", self.session.first_message_seconds),
+            ("streams.accept_seconds", self.streams.accept_seconds),
+            ("streams.running_seconds", self.streams.running_seconds),
+            ("streams.quit_seconds", self.streams.quit_seconds),
+            ("worker.ready_seconds", self.worker.ready_seconds),
+            ("worker.refill_seconds", self.worker.refill_seconds),
+            ("shutdown.drain_seconds", self.shutdown.drain_seconds),
+        ];
+        for (key, value) in seconds {
+            if !(0.0..=LONGEST_SECONDS).contains(&value) {
+                let allowed = "0 to 86400 seconds";
+                return Err(ConfigError::Value { key, value: value.to_string(), allowed });
+            }
+        }
+        let counts = [
+            ("session.max_connections", self.session.max_connections, 1..=10_000, "1 to 10000"),
+            ("worker.warm", self.worker.warm, 0..=64, "0 to 64"),
+        ];
+        for (key, value, range, allowed) in counts {
+            if !range.contains(&value) {
+                return Err(ConfigError::Value { key, value: value.to_string(), allowed });
+            }
+        }
+        if !(0..=19).contains(&self.worker.warm_nice) {
+            let value = self.worker.warm_nice.to_string();
+            return Err(ConfigError::Value { key: "worker.warm_nice", value, allowed: "0 to 19" });
+        }
+        self.http_address().map(drop)
+    }
+
+    /// Where to serve HTTP, if at all.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if it is no address.
+    pub fn http_address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.http.listen == "off" {
+            return Ok(None);
+        }
+        self.http.listen.parse().map(Some).map_err(|_| ConfigError::Value {
+            key: "http.listen",
+            value: format!("{:?}", self.http.listen),
+            allowed: "ADDRESS:PORT (127.0.0.1:9370, [::]:9370) or off",
+        })
+    }
+
+    /// As a file that means the same.
+    ///
+    /// # Panics
+    /// Never: each setting has a TOML form.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are tables, numbers and strings")
+    }
+}
+
+/// A setting in seconds as a duration. Only after [`Config::validate`].
+pub fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs_f64(LONGEST_SECONDS))
+}
+
+fn number<T: std::str::FromStr>(key: &'static str, value: String) -> Result<T, ConfigError> {
+    value.parse().map_err(|_| ConfigError::Value { key, value, allowed: "a number from 0" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("x.toml"))
+    }
+
+    #[test]
+    fn empty_file_is_the_default_and_the_printed_one_reads_back() {
+        let config = parse("").unwrap();
+        assert_eq!(config, Config::default());
+        config.validate().unwrap();
+        assert_eq!(parse(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
+    fn unknown_key_is_named_with_its_line_and_the_allowed_ones() {
+        let message =
+            parse("[streams]\nmax_streams = 3\nmax_stream = 4\n").unwrap_err().to_string();
+        assert!(message.contains("line 3"), "{message}");
+        assert!(message.contains("unknown field `max_stream`"), "{message}");
+        assert!(message.contains("`max_streams`"), "{message}");
+        assert!(message.contains("`accept_seconds`"), "{message}");
+        assert!(message.contains("x.toml"), "{message}");
+        let message = parse("[stream]\n").unwrap_err().to_string();
+        assert!(message.contains("`streams`"), "{message}");
+    }
+
+    #[test]
+    fn variables_win_over_the_file() {
+        let mut config = parse("[http]\nlisten = 'off'\n[streams]\nmax_streams = 3\n").unwrap();
+        config
+            .apply_variables(|name| match name {
+                "RENDERGATE_MAX_STREAMS" => Some("7".into()),
+                "RENDERGATE_LOG_FORMAT" => Some("json".into()),
+                "RENDERGATE_HTTP" => Some(String::new()),
+                _ => None,
+            })
+            .unwrap();
+        assert_eq!(config.streams.max_streams, 7);
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.http.listen, "off");
+    }
+
+    #[test]
+    fn wrong_values_say_what_is_allowed() {
+        let check = |text: &str, expect: &str| {
+            let message = parse(text).unwrap().validate().unwrap_err().to_string();
+            assert!(message.contains(expect), "{message}");
+        };
+        check("[shutdown]\ndrain_seconds = -1.0", "shutdown.drain_seconds is -1, allowed is 0 to");
+        check("[worker]\nready_seconds = nan", "worker.ready_seconds");
+        check("[worker]\nwarm_nice = 20", "0 to 19");
+        check("[http]\nlisten = 'localhost'", "ADDRESS:PORT");
+        let wrong = Config::default()
+            .apply_variables(|name| (name == "RENDERGATE_WARM_WORKERS").then(|| "many".into()));
+        assert!(wrong.unwrap_err().to_string().contains("RENDERGATE_WARM_WORKERS is many"));
+    }
+
+    #[test]
+    fn whole_numbers_are_seconds_too() {
+        let config = parse("[shutdown]\ndrain_seconds = 5\n").unwrap();
+        assert_eq!(duration(config.shutdown.drain_seconds), Duration::from_secs(5));
+    }
+}

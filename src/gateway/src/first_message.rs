@@ -1,0 +1,122 @@
+//! The first message of a hook: a job with its descriptors, or a reason to decline it.
+
+use std::os::fd::OwnedFd;
+
+use ffmpeg_args::{Container, HlsOutput, Transcode};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use session::{HookToGateway, PROTOCOL, Received};
+
+use crate::output::Output;
+
+/// A job that can be given to a worker.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// What to do.
+    pub transcode: Box<Transcode>,
+    /// The inputs, then the output directory.
+    pub descriptors: Vec<OwnedFd>,
+    /// Our own hold on the output directory.
+    pub output: Output,
+}
+
+/// A job that the hook must run itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Declined {
+    /// Stable word for counters.
+    pub label: &'static str,
+    /// For people.
+    pub reason: String,
+}
+
+impl Declined {
+    pub(crate) fn new(label: &'static str, reason: impl Into<String>) -> Self {
+        Self { label, reason: reason.into() }
+    }
+
+    pub(crate) fn shutting_down() -> Self {
+        Self::new("shutting_down", "the gateway is shutting down")
+    }
+}
+
+impl Job {
+    /// Checks everything that can be checked without reading the media. Asks the file systems of
+    /// the descriptors, which may take long.
+    pub(crate) fn check(first: Received<HookToGateway>) -> Result<Self, Declined> {
+        let HookToGateway::Job { protocol, transcode } = first.message else {
+            return Err(Declined::new("protocol", "the first message must be a job"));
+        };
+        if protocol != PROTOCOL {
+            return Err(Declined::new(
+                "protocol",
+                format!("the hook speaks protocol {protocol}, this gateway {PROTOCOL}"),
+            ));
+        }
+        check_names(&transcode.output)?;
+        let descriptors = first.descriptors;
+        let expected = transcode.inputs.len() + 1;
+        if transcode.inputs.is_empty() || descriptors.len() != expected {
+            return Err(Declined::new(
+                "descriptors",
+                format!(
+                    "expected {expected} file descriptors (inputs, at least one, and the output \
+                     directory), got {}",
+                    descriptors.len()
+                ),
+            ));
+        }
+        let (directory, inputs) = descriptors.split_last().expect("at least one is expected");
+        for (input, descriptor) in transcode.inputs.iter().zip(inputs) {
+            check_input(descriptor).map_err(|what| {
+                Declined::new("descriptors", format!("{}: {what}", input.path.display()))
+            })?;
+        }
+        let output = hold(directory, &transcode.output).map_err(|what| {
+            Declined::new(
+                "descriptors",
+                format!("{}: {what}", transcode.output.directory.display()),
+            )
+        })?;
+        Ok(Self { transcode, descriptors, output })
+    }
+}
+
+fn hold(directory: &OwnedFd, output: &HlsOutput) -> Result<Output, String> {
+    let stat = fstat(directory).map_err(|error| error.to_string())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err("the last descriptor must be the output directory".into());
+    }
+    let own = directory.try_clone().map_err(|error| error.to_string())?;
+    Output::new(own, output).map_err(|error| error.to_string())
+}
+
+fn check_input(descriptor: &OwnedFd) -> Result<(), String> {
+    let stat = fstat(descriptor).map_err(|error| error.to_string())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err("an input must be a regular file".into());
+    }
+    let flags = fcntl_getfl(descriptor).map_err(|error| error.to_string())?;
+    if flags.contains(OFlags::PATH) || flags & OFlags::RWMODE != OFlags::RDONLY {
+        return Err("an input must be open for reading only".into());
+    }
+    Ok(())
+}
+
+/// The names are used relative to the directory's descriptor, and must not lead out of it.
+fn check_names(output: &HlsOutput) -> Result<(), Declined> {
+    let mut names = vec![
+        format!("{}0{}", output.segment_prefix, output.segment_suffix),
+        output.playlist.clone(),
+    ];
+    if let Container::Fmp4 { init, .. } = &output.container {
+        names.push(init.clone());
+    }
+    for name in names {
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            return Err(Declined::new(
+                "names",
+                format!("{name:?} is no bare name for a file in the output directory"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Health, metrics and the list of streams over HTTP/1.
+//!
+//! Invariant: nothing here changes anything; every answer is made from what is in memory, so that
+//! a scrape can't wait on a disk or a worker.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::gateway::Context;
+
+/// Connections at once: scrapers and a few curious people.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take to send a request's head, also on a connection it keeps.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// As `session`'s accept: after a failure the next would fail too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const PAGES: &str = "/healthz, /readyz, /metrics, /v1/streams";
+
+type Answer = Response<Full<Bytes>>;
+
+pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                warn!(%error, "can't accept an HTTP connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let context = context.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&request, &context);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_LIMIT)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(socket), service);
+            if let Err(error) = connection.await {
+                debug!(%error, "HTTP connection");
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, context: &Context) -> Answer {
+    let path = request.uri().path();
+    if !matches!(path, "/healthz" | "/readyz" | "/metrics" | "/v1/streams") {
+        return json(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": format!("there is no {path}"), "hint": format!("there are {PAGES}") }),
+        );
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let error = format!("{} is not possible here", request.method());
+        let body = json!({ "error": error, "hint": "every page is for GET alone" });
+        let mut answer = json(StatusCode::METHOD_NOT_ALLOWED, &body);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match path {
+        "/healthz" => json(StatusCode::OK, &json!({ "status": "alive" })),
+        "/readyz" => match context.readiness() {
+            Ok(()) => {
+                let warm = context.pool.warm();
+                json(StatusCode::OK, &json!({ "status": "ready", "warm_workers": warm }))
+            }
+            Err(reason) => json(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({ "status": "not ready", "reason": reason }),
+            ),
+        },
+        "/metrics" => match context.metrics.render(&context.streams, context.pool.warm()) {
+            Ok(text) => with_type(StatusCode::OK, prometheus::TEXT_FORMAT, text),
+            Err(error) => json(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &json!({ "error": error.to_string(), "hint": "this is a defect of the gateway" }),
+            ),
+        },
+        _ => json(StatusCode::OK, &json!(context.streams.lines())),
+    }
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    with_type(status, "application/json", format!("{body}\n").into_bytes())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}

@@ -1,0 +1,177 @@
+//! What Prometheus is told.
+//!
+//! Counters and histograms are kept here; gauges per stream are filled in from the table of
+//! streams at each scrape and emptied before the next, so that they end with their stream.
+
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::streams::{State, Streams};
+
+/// Seconds; a good start is below one, ffmpeg's own on a small machine above two.
+const FIRST_SEGMENT_BUCKETS: &[f64] =
+    &[0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0];
+
+/// See the module's description. Clones share their values.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    streams: IntGaugeVec,
+    info: IntGaugeVec,
+    speed: GaugeVec,
+    lead: GaugeVec,
+    warm: IntGauge,
+    first_segment: Histogram,
+    worker_restarts: IntCounterVec,
+    ended: IntCounterVec,
+    declined: IntCounterVec,
+    bad_connections: IntCounterVec,
+}
+
+impl Metrics {
+    /// All of them, at zero.
+    ///
+    /// # Errors
+    /// A name or label that Prometheus doesn't allow.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, label: &str| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok::<_, prometheus::Error>(gauges)
+        };
+        let ratios = |name: &str, help: &str| {
+            let gauges = GaugeVec::new(Opts::new(name, help), &["stream"])?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok::<_, prometheus::Error>(gauges)
+        };
+        let warm = IntGauge::new("rendergate_workers_warm", "Workers that wait for a stream")?;
+        registry.register(Box::new(warm.clone()))?;
+        let first_segment = Histogram::with_opts(
+            HistogramOpts::new(
+                "rendergate_first_segment_seconds",
+                "From the arrival of a job to its first complete segment",
+            )
+            .buckets(FIRST_SEGMENT_BUCKETS.to_vec()),
+        )?;
+        registry.register(Box::new(first_segment.clone()))?;
+        gauges("rendergate_build_info", "1, with the version as a label", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let stream_labels = &["stream", "backend", "video_in", "video_out", "size", "item"];
+        Ok(Self {
+            streams: gauges("rendergate_streams", "Streams", &["state", "backend"])?,
+            info: gauges("rendergate_stream_info", "1 per stream, what it is", stream_labels)?,
+            speed: ratios(
+                "rendergate_stream_speed_ratio",
+                "Media time over wall time without pauses",
+            )?,
+            lead: ratios(
+                "rendergate_stream_lead_seconds",
+                "Media produced minus media that a viewer can have watched",
+            )?,
+            worker_restarts: counters(
+                "rendergate_worker_restarts_total",
+                "Workers that ended other than by the end of their stream",
+                "reason",
+            )?,
+            ended: counters("rendergate_streams_ended_total", "Streams by their end", "how")?,
+            declined: counters(
+                "rendergate_declined_total",
+                "Jobs left to the hook's own ffmpeg",
+                "reason",
+            )?,
+            bad_connections: counters(
+                "rendergate_bad_connections_total",
+                "Connections dropped for what they sent or who they were",
+                "reason",
+            )?,
+            warm,
+            first_segment,
+            registry,
+        })
+    }
+
+    pub(crate) fn worker_restarted(&self, reason: &str) {
+        self.worker_restarts.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn stream_ended(&self, how: &str) {
+        self.ended.with_label_values(&[how]).inc();
+    }
+
+    pub(crate) fn declined(&self, reason: &str) {
+        self.declined.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn bad_connection(&self, reason: &str) {
+        self.bad_connections.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn first_segment(&self, seconds: f64) {
+        self.first_segment.observe(seconds);
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// What the encoder reports.
+    pub(crate) fn render(&self, streams: &Streams, warm: usize) -> prometheus::Result<Vec<u8>> {
+        self.streams.reset();
+        self.info.reset();
+        self.speed.reset();
+        self.lead.reset();
+        self.warm.set(i64::try_from(warm).unwrap_or(i64::MAX));
+        // Present also when nothing runs, so that "no stream" can be told from "no data".
+        self.streams.with_label_values(&[State::Running.as_str(), "none"]).set(0);
+        streams.each(|id, record| {
+            let (id, backend) = (id.to_string(), record.backend().to_owned());
+            self.streams.with_label_values(&[record.state.as_str(), backend.as_str()]).inc();
+            self.info
+                .with_label_values(&[
+                    &id,
+                    &backend,
+                    "",
+                    record.video_out,
+                    &record.size,
+                    &record.item,
+                ])
+                .set(1);
+            self.speed.with_label_values(&[&id]).set(record.speed());
+            self.lead.with_label_values(&[&id]).set(record.lead().as_secs_f64());
+        });
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_design() {
+        let metrics = Metrics::new().unwrap();
+        metrics.stream_ended("complete");
+        metrics.first_segment(0.4);
+        let text = String::from_utf8(metrics.render(&Streams::default(), 2).unwrap()).unwrap();
+        for line in [
+            "rendergate_streams_ended_total{how=\"complete\"} 1",
+            "rendergate_first_segment_seconds_bucket{le=\"0.5\"} 1",
+            "rendergate_first_segment_seconds_bucket{le=\"0.3\"} 0",
+            "rendergate_workers_warm 2",
+            "rendergate_streams{backend=\"none\",state=\"running\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(text.contains("rendergate_build_info{version="));
+    }
+}

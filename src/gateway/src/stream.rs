@@ -1,0 +1,442 @@
+//! One stream: a hook on one side, a worker on the other, messages in between.
+//!
+//! ```text
+//! job ─▶ worker taken ─▶ Start, Accepted ─▶ relay ─┬─ worker says Ended ──────▶ hook told
+//!                                                 ├─ worker dies ────────────▶ hook told: failed
+//!                                                 ├─ hook dies ──────────────▶ worker ended
+//!                                                 └─ gateway shuts down ─────▶ both
+//! ```
+//!
+//! At every ending the empty next segment goes first (see [`crate::output`]), before the hook can
+//! exit: its exit is what makes Jellyfin serve whatever file exists.
+//!
+//! Invariants:
+//! - The worker is ended and reaped, and its half-written files are gone, before a stream leaves
+//!   the table.
+//! - A hook that was told `Accepted` is told `Ended`, unless it or the gateway dies.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use session::{
+    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL,
+    WorkerToGateway,
+};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+use crate::config::{Streams as Limits, duration};
+use crate::connection::{Connection, ConnectionError};
+use crate::first_message::{Declined, Job};
+use crate::gateway::{Context, Phase};
+use crate::streams::{Entry, State};
+use crate::worker::{Death, Worker};
+
+/// Grace for a worker whose stream is over: it closes its files and exits.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// How long the last message may take to leave.
+const LAST_MESSAGE: Duration = Duration::from_secs(2);
+/// Workers tried for a job, if they die as they are given it.
+const START_TRIES: u32 = 3;
+
+/// Why the relay is over.
+#[derive(Debug)]
+enum Outcome {
+    /// The worker's last message.
+    Ended(Ending),
+    /// The worker process is dead or can't be understood.
+    WorkerLost(String),
+    /// The worker lives and does nothing.
+    WorkerHung(String),
+    /// Nobody watches any more.
+    HookGone(String),
+    /// The gateway ends at once.
+    Aborted,
+}
+
+/// A stream with both its ends.
+#[derive(Debug)]
+pub(crate) struct Stream<'a> {
+    context: &'a Context,
+    limits: &'a Limits,
+    entry: Entry,
+    hook: Connection,
+    worker: Worker,
+    job: Job,
+    arrived: Instant,
+    /// When it is too late, and for what.
+    deadline: Option<(Instant, &'static str)>,
+}
+
+/// Takes a worker for the job and hands it over; `None` if the stream ended before it began.
+pub(crate) async fn start<'a>(
+    context: &'a Context,
+    entry: Entry,
+    mut hook: Connection,
+    job: Job,
+    arrived: Instant,
+) -> Option<Stream<'a>> {
+    let limits = &context.config.streams;
+    let mut reason = String::new();
+    for _ in 0..START_TRIES {
+        let mut worker = match wait_for_worker(context, &mut hook, arrived).await {
+            Ok(worker) => worker,
+            Err(Waited::Declined(declined)) => {
+                decline(context, &mut hook, declined).await;
+                return None;
+            }
+            Err(Waited::Quit) => {
+                // Nothing was written, and nothing is wanted.
+                info!("quit before it started");
+                context.metrics.stream_ended("quit");
+                let accepted = GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
+                let _ = hook.queue(&accepted, Vec::new());
+                let _ = hook.queue(&GatewayToHook::Ended(Ending::Quit), Vec::new());
+                let _ = hook.flush(LAST_MESSAGE).await;
+                return None;
+            }
+            Err(Waited::HookGone) => {
+                info!("the hook went away before a worker was free");
+                context.metrics.stream_ended("hook_gone");
+                return None;
+            }
+        };
+        worker.assign(tracing::Span::current(), context.niceness);
+        match hand_over(&mut worker, &entry, &job) {
+            Ok(()) => {
+                entry.with(|record| record.worker_pid = Some(worker.pid()));
+                let running = Instant::now() + duration(limits.running_seconds);
+                let deadline = Some((running, "didn't run its graph in time"));
+                return Some(Stream {
+                    context,
+                    limits,
+                    entry,
+                    hook,
+                    worker,
+                    job,
+                    arrived,
+                    deadline,
+                });
+            }
+            Err(error) => {
+                reason = error.to_string();
+                let death = worker.end(Duration::ZERO).await;
+                warn!(%death, error = %reason, "the worker died as it was given the stream");
+                context.metrics.worker_restarted("died_at_take");
+            }
+        }
+    }
+    decline(context, &mut hook, Declined::new("no_worker", reason)).await;
+    None
+}
+
+fn hand_over(worker: &mut Worker, entry: &Entry, job: &Job) -> Result<(), ConnectionError> {
+    let descriptors: Vec<OwnedFd> =
+        job.descriptors.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
+    let start = GatewayToWorker::Start { stream: entry.id(), transcode: job.transcode.clone() };
+    worker.connection.queue(&start, descriptors)
+}
+
+/// Tells a hook to run its own ffmpeg.
+pub(crate) async fn decline(context: &Context, hook: &mut Connection, declined: Declined) {
+    info!(reason = declined.reason, "declined");
+    context.metrics.declined(declined.label);
+    // A hook that doesn't hear it sees the connection close, which means the same.
+    if hook.queue(&GatewayToHook::Declined { reason: declined.reason }, Vec::new()).is_ok() {
+        let _ = hook.flush(LAST_MESSAGE).await;
+    }
+}
+
+enum Waited {
+    Declined(Declined),
+    Quit,
+    HookGone,
+}
+
+async fn wait_for_worker(
+    context: &Context,
+    hook: &mut Connection,
+    arrived: Instant,
+) -> Result<Worker, Waited> {
+    let limit = arrived + duration(context.config.streams.accept_seconds);
+    let mut phase = context.phase.clone();
+    let take = context.pool.take();
+    tokio::pin!(take);
+    loop {
+        tokio::select! {
+            biased;
+            taken = &mut take => {
+                return taken.map_err(|reason| Waited::Declined(Declined::new("no_worker", reason)));
+            }
+            message = hook.receive::<HookToGateway>() => match message {
+                Ok(Some(received)) => match received.message {
+                    HookToGateway::Control(Control::Quit) => return Err(Waited::Quit),
+                    // Nothing runs that could be paused.
+                    HookToGateway::Control(_) => {}
+                    HookToGateway::Job { .. } => return Err(Waited::HookGone),
+                },
+                _ => return Err(Waited::HookGone),
+            },
+            () = wait_for(&mut phase, Phase::Draining) => {
+                return Err(Waited::Declined(Declined::shutting_down()));
+            }
+            () = sleep_until(limit) => {
+                let reason = match context.pool.readiness() {
+                    Err(reason) => reason,
+                    Ok(()) => "every worker is still starting".into(),
+                };
+                return Err(Waited::Declined(Declined::new("no_worker", reason)));
+            }
+        }
+    }
+}
+
+async fn wait_for(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
+    if phase.wait_for(|now| *now >= at_least).await.is_err() {
+        // The gateway is being torn down; whoever waits is too.
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Stream<'_> {
+    /// Runs the stream to its end.
+    pub(crate) async fn run(mut self) {
+        let accepted = GatewayToHook::Accepted { stream: self.entry.id(), protocol: PROTOCOL };
+        let wait_ms = self.arrived.elapsed().as_millis();
+        info!(worker = self.worker.pid(), wait_ms, "accepted");
+        let outcome = match self.hook.queue(&accepted, Vec::new()) {
+            Ok(()) => self.relay().await,
+            Err(error) => Outcome::HookGone(error.to_string()),
+        };
+        self.finish(outcome).await;
+    }
+
+    async fn relay(&mut self) -> Outcome {
+        let mut quitting = self.context.phase.clone();
+        let mut aborting = quitting.clone();
+        let mut quit_passed_on = false;
+        loop {
+            let late = self.deadline.map(|(at, _)| at);
+            let step = tokio::select! {
+                biased;
+                message = self.worker.receive() => match message {
+                    Ok(Some(message)) => self.hear_worker(message),
+                    Ok(None) => Err(Outcome::WorkerLost(String::new())),
+                    Err(ConnectionError::Io(_)) => Err(Outcome::WorkerLost(String::new())),
+                    Err(error) => Err(Outcome::WorkerLost(error.to_string())),
+                },
+                message = self.hook.receive::<HookToGateway>() => match message {
+                    Ok(Some(received)) => self.hear_hook(received.message),
+                    Ok(None) => Err(Outcome::HookGone("it closed the connection".into())),
+                    Err(error) => {
+                        if !matches!(error, ConnectionError::Io(_)) {
+                            self.context.metrics.bad_connection(error.label());
+                        }
+                        Err(Outcome::HookGone(error.to_string()))
+                    }
+                },
+                () = wait_for(&mut aborting, Phase::Aborting) => Err(Outcome::Aborted),
+                () = wait_for(&mut quitting, Phase::Quitting), if !quit_passed_on => {
+                    quit_passed_on = true;
+                    info!("the gateway shuts down: asking for the last segment");
+                    self.hear_hook(HookToGateway::Control(Control::Quit))
+                }
+                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
+                    let what = self.deadline.take().map_or("", |(_, what)| what);
+                    Err(Outcome::WorkerHung(what.into()))
+                }
+            };
+            if let Err(outcome) = step {
+                return outcome;
+            }
+        }
+    }
+
+    fn hear_hook(&mut self, message: HookToGateway) -> Result<(), Outcome> {
+        let HookToGateway::Control(control) = message else {
+            self.context.metrics.bad_connection("second_job");
+            return Err(Outcome::HookGone("it sent a second job".into()));
+        };
+        match control {
+            Control::Quit => {
+                let at = Instant::now() + duration(self.limits.quit_seconds);
+                self.deadline = Some((at, "didn't end in time after quit"));
+            }
+            Control::Pause => self.entry.with(|record| record.state = State::Paused),
+            Control::Resume => self.entry.with(|record| record.state = State::Running),
+        }
+        self.worker
+            .connection
+            .queue(&GatewayToWorker::Control(control), Vec::new())
+            // It may have said its last words: they are read next, or its end is.
+            .or_else(|error| match error {
+                ConnectionError::Stuck(_) => Err(Outcome::WorkerHung(error.to_string())),
+                _ => Ok(()),
+            })
+    }
+
+    fn hear_worker(&mut self, message: WorkerToGateway) -> Result<(), Outcome> {
+        let pass_on = match message {
+            WorkerToGateway::Ready { .. } => {
+                return Err(Outcome::WorkerLost("said ready twice".into()));
+            }
+            WorkerToGateway::Running { backend, description } => {
+                info!(backend, description, "running");
+                if self.deadline.is_some_and(|(_, what)| what.contains("graph")) {
+                    self.deadline = None;
+                }
+                self.entry.with(|record| {
+                    record.backend = Some(backend.clone());
+                    record.description = Some(description.clone());
+                    if record.state == State::Starting {
+                        record.state = State::Running;
+                    }
+                });
+                GatewayToHook::Running { backend, description }
+            }
+            WorkerToGateway::Committed => GatewayToHook::Committed,
+            WorkerToGateway::SegmentComplete { number } => {
+                self.job.output.segment_complete(number);
+                if self.entry.with(|record| record.segment_complete()) {
+                    let took = self.arrived.elapsed();
+                    self.context.metrics.first_segment(took.as_secs_f64());
+                    info!(number, ms = took.as_millis(), "first segment");
+                }
+                GatewayToHook::SegmentComplete { number }
+            }
+            WorkerToGateway::Progress(progress) => {
+                self.entry.with(|record| record.progress(progress));
+                if !self.hook.is_flushed() {
+                    // A hook that is behind needs the latest, not all.
+                    return Ok(());
+                }
+                GatewayToHook::Progress(progress)
+            }
+            WorkerToGateway::Log { line } => GatewayToHook::Log { line },
+            WorkerToGateway::Ended(ending) => return Err(Outcome::Ended(ending)),
+        };
+        self.hook.queue(&pass_on, Vec::new()).map_err(|error| Outcome::HookGone(error.to_string()))
+    }
+
+    /// Clears away and tells whoever is left.
+    async fn finish(self, outcome: Outcome) {
+        let Self { context, entry, mut hook, worker, job, arrived, .. } = self;
+        let mut output = job.output;
+        entry.with(|record| record.state = State::Ending);
+        output.remove_placeholder().await;
+        let tag = entry.id().writer_tag(worker.pid());
+        let pid = worker.pid();
+        // What the hook is to hear. It hears at once what the worker itself has said.
+        let (grace, known) = match &outcome {
+            Outcome::Ended(ending) => (END_GRACE, Some(ending.clone())),
+            Outcome::HookGone(_) => (END_GRACE, None),
+            Outcome::WorkerLost(_) | Outcome::WorkerHung(_) | Outcome::Aborted => {
+                (Duration::ZERO, None)
+            }
+        };
+        if let Some(ending) = known {
+            tell(&mut hook, ending).await;
+        }
+        // A dying worker has its moment: at EOF the process is about to be reapable.
+        let grace = if matches!(outcome, Outcome::WorkerLost(_)) { LAST_MOMENT } else { grace };
+        let mut last = None;
+        let death = worker
+            .end_hearing(grace, |message| match message {
+                WorkerToGateway::SegmentComplete { number } => output.segment_complete(number),
+                WorkerToGateway::Ended(ending) => last = Some(ending),
+                _ => {}
+            })
+            .await;
+        let over = !matches!(outcome, Outcome::Ended(Ending::Complete | Ending::Quit));
+        if over || !death.is_clean() {
+            output.sweep(tag).await;
+        }
+        output.remove_placeholder().await;
+        let how = conclude(context, &mut hook, outcome, last, &death, pid).await;
+        let (frames, segments, speed) = entry.with(|record| {
+            (record.progress.frames, record.segments, (record.speed() * 100.0).round() / 100.0)
+        });
+        let seconds = arrived.elapsed().as_secs_f64();
+        info!(how, frames, segments, speed, seconds, "ended");
+        context.metrics.stream_ended(how);
+    }
+}
+
+/// How long a worker that has closed its socket may take to be gone.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
+/// Tells the hook, if it doesn't know yet; gives the word for log and counter.
+async fn conclude(
+    context: &Context,
+    hook: &mut Connection,
+    outcome: Outcome,
+    last: Option<Ending>,
+    death: &Death,
+    pid: u32,
+) -> &'static str {
+    let failed = |fault, reason: String| Ending::Failed { reason, fault };
+    match outcome {
+        Outcome::Ended(ending) => {
+            if death.was_killed() {
+                warn!("the worker didn't exit after its stream");
+                context.metrics.worker_restarted("didnt_exit");
+            }
+            label(&ending)
+        }
+        // The process was reaped before its last message was read.
+        Outcome::WorkerLost(_) if last.is_some() => {
+            let ending = last.expect("just seen");
+            tell(hook, ending.clone()).await;
+            label(&ending)
+        }
+        Outcome::WorkerLost(why) => {
+            let why = if why.is_empty() { death.to_string() } else { why };
+            let reason = format!("the worker (pid {pid}) {why}");
+            warn!(reason, "worker lost");
+            context.metrics.worker_restarted("died");
+            tell(hook, failed(Fault::Worker, reason)).await;
+            "worker_died"
+        }
+        Outcome::WorkerHung(why) => {
+            let reason = format!("the worker (pid {pid}) {why}");
+            warn!(reason, "worker killed");
+            context.metrics.worker_restarted("hung");
+            tell(hook, failed(Fault::Worker, reason)).await;
+            "worker_hung"
+        }
+        Outcome::HookGone(why) => {
+            info!(why, "the hook is gone");
+            if death.was_killed() {
+                context.metrics.worker_restarted("didnt_exit");
+            }
+            "hook_gone"
+        }
+        Outcome::Aborted => {
+            tell(hook, failed(Fault::Gateway, "the gateway was told to stop at once".into())).await;
+            "aborted"
+        }
+    }
+}
+
+async fn tell(hook: &mut Connection, ending: Ending) {
+    // A hook that is gone needs no telling.
+    if hook.queue(&GatewayToHook::Ended(ending), Vec::new()).is_ok() {
+        let _ = timeout(LAST_MESSAGE, hook.flush(LAST_MESSAGE)).await;
+    }
+}
+
+fn label(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Complete => "complete",
+        Ending::Quit => "quit",
+        Ending::Failed { fault, .. } => match fault {
+            Fault::Input => "failed_input",
+            Fault::Output => "failed_output",
+            Fault::Unsupported => "failed_unsupported",
+            Fault::Device => "failed_device",
+            Fault::Worker => "failed_worker",
+            Fault::Gateway => "failed_gateway",
+        },
+    }
+}

@@ -1,0 +1,388 @@
+//! The table of streams: what runs, for whom, how far it is.
+//!
+//! Invariant: a stream is in the table exactly as long as its [`Entry`] lives, so that the list
+//! and the per-stream metrics can't outlive it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ffmpeg_args::{Scale, Transcode, VideoAction, VideoCodec};
+use serde::{Deserialize, Serialize};
+use session::{Progress, StreamId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::first_message::Declined;
+use crate::output::OutputKey;
+
+/// Where a stream is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for a worker, or for the worker to run.
+    Starting,
+    /// Runs.
+    Running,
+    /// Jellyfin has paused it.
+    Paused,
+    /// Is being cleared away.
+    Ending,
+}
+
+impl State {
+    /// As in JSON and in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// How far the viewer can be at most: they watch at normal speed from the first segment on, and
+/// never what isn't there yet. A pause of the transcoder is none of the viewer; a pause of the
+/// viewer is not known here.
+#[derive(Debug, Clone, Copy, Default)]
+struct Viewer {
+    watched: Duration,
+    as_of: Option<Instant>,
+}
+
+impl Viewer {
+    fn advance(&mut self, produced: Duration, now: Instant) {
+        let passed = self.as_of.map_or(Duration::ZERO, |then| now - then);
+        self.watched = (self.watched + passed).min(produced);
+        self.as_of = Some(now);
+    }
+}
+
+/// What is known of a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    /// The name of the first input's file without its extension.
+    pub item: String,
+    /// The first input.
+    pub input: String,
+    /// The playlist.
+    pub output: String,
+    /// Of the output: `h264`, `hevc`, `copy`, or empty without a picture.
+    pub video_out: &'static str,
+    /// Of the output, as asked for.
+    pub size: String,
+    /// Which backend runs it, once it is known.
+    pub backend: Option<String>,
+    /// One line of the worker: decoder, filters, encoder.
+    pub description: Option<String>,
+    /// See [`State`].
+    pub state: State,
+    /// When the job came.
+    pub since: SystemTime,
+    /// Complete segments.
+    pub segments: u64,
+    /// The worker's last report.
+    pub progress: Progress,
+    /// The worker's process.
+    pub worker_pid: Option<u32>,
+    /// The hook's process.
+    pub hook_pid: Option<u32>,
+    key: OutputKey,
+    viewer: Viewer,
+}
+
+impl Record {
+    pub(crate) fn new(transcode: &Transcode, key: OutputKey, hook_pid: Option<u32>) -> Self {
+        let input = transcode.inputs.first().map(|input| input.path.clone()).unwrap_or_default();
+        let item = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let output = transcode.output.directory.join(&transcode.output.playlist);
+        let action = transcode.video.as_ref().map(|video| &video.action);
+        let (video_out, size) = match action {
+            None => ("", String::new()),
+            Some(VideoAction::Copy) => ("copy", "source".into()),
+            Some(VideoAction::Encode(encode)) => {
+                let codec = match encode.codec {
+                    VideoCodec::H264 => "h264",
+                    VideoCodec::Hevc => "hevc",
+                };
+                let size = match encode.scale {
+                    None => "source".into(),
+                    Some(Scale::Exact { width, height }) => format!("{width}x{height}"),
+                    Some(Scale::Fit { max_width, max_height }) => {
+                        format!("max {max_width}x{max_height}")
+                    }
+                };
+                (codec, size)
+            }
+        };
+        Self {
+            item,
+            input: input.to_string_lossy().into_owned(),
+            output: output.to_string_lossy().into_owned(),
+            video_out,
+            size,
+            backend: None,
+            description: None,
+            state: State::Starting,
+            since: SystemTime::now(),
+            segments: 0,
+            progress: Progress::default(),
+            worker_pid: None,
+            hook_pid,
+            key,
+            viewer: Viewer::default(),
+        }
+    }
+
+    /// Media time over wall time without pauses.
+    pub(crate) fn speed(&self) -> f64 {
+        if self.progress.elapsed_us == 0 {
+            return 0.0;
+        }
+        self.progress.position_us as f64 / self.progress.elapsed_us as f64
+    }
+
+    /// Notes a segment; true for the first.
+    pub(crate) fn segment_complete(&mut self) -> bool {
+        self.segments += 1;
+        if self.segments == 1 {
+            self.viewer.as_of = Some(Instant::now());
+        }
+        self.segments == 1
+    }
+
+    /// Notes how far the worker is.
+    pub(crate) fn progress(&mut self, progress: Progress) {
+        self.progress = progress;
+        self.lead();
+    }
+
+    /// Media produced minus media that a viewer can have watched.
+    pub(crate) fn lead(&mut self) -> Duration {
+        let produced = Duration::from_micros(self.progress.position_us);
+        if self.segments > 0 {
+            self.viewer.advance(produced, Instant::now());
+        }
+        produced.saturating_sub(self.viewer.watched)
+    }
+
+    /// For labels and lists.
+    pub(crate) fn backend(&self) -> &str {
+        self.backend.as_deref().unwrap_or("pending")
+    }
+}
+
+/// One line of `/v1/streams`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamLine {
+    /// `s1`.
+    pub id: String,
+    /// Path of the first input.
+    pub input: String,
+    /// Path of the playlist.
+    pub output: String,
+    /// `software`, ...; `pending` until the worker runs.
+    pub backend: String,
+    /// Decoder, filters, encoder; empty until the worker runs.
+    pub description: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// Media time over wall time without pauses.
+    pub speed: f64,
+    /// Media time written, in seconds from the first frame.
+    pub position_s: f64,
+    /// Media produced minus media that a viewer can have watched, in seconds.
+    pub lead_s: f64,
+    /// Bytes in segments.
+    pub bytes: u64,
+    /// Frames written.
+    pub frames: u64,
+    /// Complete segments.
+    pub segments: u64,
+    /// When the job came, RFC 3339 in UTC.
+    pub since: String,
+    /// Process of the worker.
+    pub worker_pid: Option<u32>,
+    /// Process of the hook, if it can be seen from here.
+    pub hook_pid: Option<u32>,
+}
+
+impl StreamLine {
+    fn new(id: StreamId, record: &mut Record) -> Self {
+        let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+        Self {
+            id: id.to_string(),
+            input: record.input.clone(),
+            output: record.output.clone(),
+            backend: record.backend().to_owned(),
+            description: record.description.clone().unwrap_or_default(),
+            state: record.state,
+            speed: rounded(record.speed()),
+            position_s: rounded(record.progress.position_us as f64 / 1e6),
+            lead_s: rounded(record.lead().as_secs_f64()),
+            bytes: record.progress.bytes,
+            frames: record.progress.frames,
+            segments: record.segments,
+            since: rfc3339(record.since),
+            worker_pid: record.worker_pid,
+            hook_pid: record.hook_pid,
+        }
+    }
+}
+
+/// See the module's description.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streams {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    table: Mutex<Table>,
+    /// A stream has left.
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last: u64,
+    records: BTreeMap<StreamId, Record>,
+}
+
+impl Streams {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.shared.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes a stream in, unless `limit` (0: none) streams run already. Those that are being
+    /// cleared away don't count: a seek ends one stream and starts another in the same moment.
+    pub(crate) fn enter(&self, record: Record, limit: usize) -> Result<Entry, Declined> {
+        let mut table = self.lock();
+        let running = table.records.values().filter(|r| r.state != State::Ending).count();
+        if limit > 0 && running >= limit {
+            let reason = format!("{running} streams run, streams.max_streams is {limit}");
+            return Err(Declined::new("max_streams", reason));
+        }
+        table.last += 1;
+        let id = StreamId(table.last);
+        table.records.insert(id, record);
+        Ok(Entry { id, streams: self.clone() })
+    }
+
+    /// Waits until no stream with this output is being cleared away.
+    pub(crate) async fn wait_for_cleared(&self, key: &OutputKey) {
+        self.wait(|table| {
+            !table.records.values().any(|r| r.state == State::Ending && r.key == *key)
+        })
+        .await;
+    }
+
+    /// Waits until no stream is left.
+    pub(crate) async fn wait_for_none(&self) {
+        self.wait(|table| table.records.is_empty()).await;
+    }
+
+    async fn wait(&self, condition: impl Fn(&Table) -> bool) {
+        loop {
+            let left = self.shared.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if condition(&self.lock()) {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().records.len()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<StreamLine> {
+        self.lock().records.iter_mut().map(|(id, record)| StreamLine::new(*id, record)).collect()
+    }
+
+    /// Calls `see` with each stream.
+    pub(crate) fn each(&self, mut see: impl FnMut(StreamId, &mut Record)) {
+        for (id, record) in &mut self.lock().records {
+            see(*id, record);
+        }
+    }
+}
+
+/// A stream's place in the table.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    id: StreamId,
+    streams: Streams,
+}
+
+impl Entry {
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Reads or changes the record.
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        let mut table = self.streams.lock();
+        change(table.records.get_mut(&self.id).expect("an entry's record is in the table"))
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.streams.lock().records.remove(&self.id);
+        self.streams.shared.left.notify_waiters();
+    }
+}
+
+/// Seconds of UTC as in RFC 3339. The date is computed in the calendar's 400-year eras, with years
+/// that begin in March so that the leap day comes last.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // 0000-03-01 is 719468 days before 1970-01-01.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let check = |seconds, expect: &str| {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expect);
+        };
+        check(0, "1970-01-01T00:00:00Z");
+        check(951_782_399, "2000-02-28T23:59:59Z");
+        check(951_782_400, "2000-02-29T00:00:00Z");
+        check(1_709_251_199, "2024-02-29T23:59:59Z");
+        check(1_735_689_600, "2025-01-01T00:00:00Z");
+        check(4_107_542_400, "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_viewer_watches_at_normal_speed_and_not_ahead() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut viewer = Viewer { watched: Duration::ZERO, as_of: Some(start) };
+        viewer.advance(Duration::from_secs(6), at(2));
+        assert_eq!(viewer.watched, Duration::from_secs(2));
+        viewer.advance(Duration::from_secs(6), at(20));
+        assert_eq!(viewer.watched, Duration::from_secs(6));
+        viewer.advance(Duration::from_secs(30), at(25));
+        assert_eq!(viewer.watched, Duration::from_secs(11));
+    }
+}

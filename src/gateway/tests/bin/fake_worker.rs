@@ -1,0 +1,254 @@
+//! A worker that transcodes nothing and misbehaves on demand, for the gateway's tests.
+//!
+//! How it starts is told by `RENDERGATE_FAKE_START`: `ok` (default), `never-ready`, `die`,
+//! `protocol`, `garbage`. How it runs is told by the words of the first input's `format`, separated
+//! by commas: see [`Script`].
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use ffmpeg_args::Transcode;
+use rustix::fs::{Mode, OFlags, openat, renameat};
+use session::{
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, StreamId, WorkerToGateway,
+};
+
+/// What a stream of this worker does.
+#[derive(Default)]
+struct Script {
+    /// `segments=N`: ends complete after so many; without it runs until told to stop.
+    segments: Option<u64>,
+    /// `every=MS` between segments.
+    every: Duration,
+    /// `exit=N`: exits with status 3 after N segments, half-way through the next.
+    exit_after: Option<u64>,
+    /// `hang`: takes the stream and says nothing.
+    hang: bool,
+    /// `mute-quit`: ignores `q`.
+    ignore_quit: bool,
+    /// `ignore-eof`: goes on when the gateway has closed.
+    ignore_eof: bool,
+    /// `linger`: doesn't exit after its last message.
+    linger: bool,
+    /// `fail`: reports damaged input before the first segment.
+    fail: bool,
+    /// `garbage`: sends bytes that are no frame.
+    garbage: bool,
+}
+
+impl Script {
+    fn parse(words: &str) -> Self {
+        let mut script = Self { every: Duration::from_millis(20), ..Self::default() };
+        for word in words.split(',').filter(|word| !word.is_empty()) {
+            let (key, value) = word.split_once('=').unwrap_or((word, "0"));
+            let value: u64 = value.parse().expect("a number");
+            match key {
+                "segments" => script.segments = Some(value),
+                "every" => script.every = Duration::from_millis(value),
+                "exit" => script.exit_after = Some(value),
+                "hang" => script.hang = true,
+                "mute-quit" => script.ignore_quit = true,
+                "ignore-eof" => script.ignore_eof = true,
+                "linger" => script.linger = true,
+                "fail" => script.fail = true,
+                "garbage" => script.garbage = true,
+                other => panic!("unknown word {other}"),
+            }
+        }
+        script
+    }
+}
+
+fn main() -> ExitCode {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("stdin is the socket");
+    let protocol = match std::env::var("RENDERGATE_FAKE_START").as_deref() {
+        Ok("never-ready") => forever(),
+        Ok("die") => {
+            eprintln!("fake: no such library");
+            return ExitCode::from(4);
+        }
+        Ok("garbage") => {
+            rustix::io::write(&socket, b"hello, gateway").expect("the socket takes it");
+            forever()
+        }
+        Ok("protocol") => 999,
+        _ => PROTOCOL,
+    };
+    let mut channel = Channel::new(socket);
+    tell(&channel, &WorkerToGateway::Ready { protocol });
+    let Ok(Some(start)) = channel.receive::<GatewayToWorker>() else {
+        return ExitCode::SUCCESS;
+    };
+    let GatewayToWorker::Start { stream, transcode } = start.message else {
+        eprintln!("fake: expected a start");
+        return ExitCode::from(2);
+    };
+    assert_eq!(start.descriptors.len(), transcode.inputs.len() + 1);
+    let script = Script::parse(transcode.inputs[0].format.as_deref().unwrap_or_default());
+    eprintln!("fake: runs {stream}");
+    let directory = start.descriptors.into_iter().next_back().expect("just counted");
+    let mut run = Run { channel, directory, transcode: *transcode, stream, script };
+    match run.run() {
+        Some(ending) => {
+            tell(&run.channel, &WorkerToGateway::Ended(ending));
+            if run.script.linger {
+                forever();
+            }
+            ExitCode::SUCCESS
+        }
+        None => ExitCode::from(3),
+    }
+}
+
+fn forever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn tell(channel: &Channel, message: &WorkerToGateway) {
+    // A gateway that is gone is noticed where the worker listens.
+    let _ = channel.send(message, &[]);
+}
+
+struct Run {
+    channel: Channel,
+    directory: OwnedFd,
+    transcode: Transcode,
+    stream: StreamId,
+    script: Script,
+}
+
+/// What the gateway wants.
+enum Wish {
+    Nothing,
+    Quit,
+    Gone,
+}
+
+impl Run {
+    fn run(&mut self) -> Option<Ending> {
+        if self.script.hang {
+            forever();
+        }
+        if self.script.fail {
+            let reason = "the file is damaged".into();
+            return Some(Ending::Failed { reason, fault: Fault::Input });
+        }
+        let running =
+            WorkerToGateway::Running { backend: "fake".into(), description: "nothing".into() };
+        tell(&self.channel, &running);
+        if self.script.garbage {
+            let text = b"what is this, then?";
+            rustix::io::write(self.channel.socket(), text).expect("the socket takes it");
+            forever();
+        }
+        tell(&self.channel, &WorkerToGateway::Committed);
+        let started = Instant::now();
+        let first = self.transcode.output.start_number;
+        for count in 0.. {
+            if self.script.segments == Some(count) {
+                return Some(self.end(first + count, Ending::Complete));
+            }
+            let number = first + count;
+            let temporary = self.begin(number);
+            match self.wait(self.script.every) {
+                Wish::Nothing => {}
+                Wish::Quit => {
+                    self.complete(&temporary, number);
+                    return Some(self.end(number + 1, Ending::Quit));
+                }
+                Wish::Gone => return None,
+            }
+            if self.script.exit_after == Some(count) {
+                eprintln!("fake: as told");
+                return None;
+            }
+            self.complete(&temporary, number);
+            self.placeholder(number + 1);
+            tell(&self.channel, &WorkerToGateway::SegmentComplete { number });
+            let position_us = (count + 1) * 3_000_000;
+            let progress = Progress {
+                frames: (count + 1) * 72,
+                position_us,
+                source_us: 0,
+                bytes: (count + 1) * 1000,
+                elapsed_us: started.elapsed().as_micros() as u64,
+            };
+            tell(&self.channel, &WorkerToGateway::Progress(progress));
+        }
+        None
+    }
+
+    fn name(&self, number: u64) -> String {
+        let output = &self.transcode.output;
+        format!("{}{number}{}", output.segment_prefix, output.segment_suffix)
+    }
+
+    fn create(&self, name: &str) -> OwnedFd {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(&self.directory, name, flags, Mode::from_raw_mode(0o644)).expect("creates a file")
+    }
+
+    fn begin(&self, number: u64) -> String {
+        let tag = self.stream.writer_tag(std::process::id());
+        let temporary = format!("{}.{tag}.tmp", self.name(number));
+        let mut file = std::fs::File::from(self.create(&temporary));
+        file.write_all(b"half").expect("writes");
+        temporary
+    }
+
+    fn complete(&self, temporary: &str, number: u64) {
+        renameat(&self.directory, temporary, &self.directory, self.name(number)).expect("renames");
+    }
+
+    fn placeholder(&self, number: u64) {
+        drop(self.create(&self.name(number)));
+    }
+
+    /// Leaves its placeholder, to see whether the gateway takes it away.
+    fn end(&self, next: u64, ending: Ending) -> Ending {
+        if ending == Ending::Quit {
+            tell(&self.channel, &WorkerToGateway::SegmentComplete { number: next - 1 });
+        }
+        ending
+    }
+
+    fn wait(&mut self, duration: Duration) -> Wish {
+        let deadline = Instant::now() + duration;
+        let mut paused = false;
+        loop {
+            while let Some(message) = self.channel.buffered().expect("frames") {
+                match message.message {
+                    GatewayToWorker::Control(Control::Quit) if !self.script.ignore_quit => {
+                        return Wish::Quit;
+                    }
+                    GatewayToWorker::Control(Control::Pause) => paused = true,
+                    GatewayToWorker::Control(Control::Resume) => paused = false,
+                    _ => {}
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && !paused {
+                return Wish::Nothing;
+            }
+            let left = if paused { Duration::from_secs(3600) } else { left };
+            let socket = self.channel.socket().try_clone().expect("a descriptor is free");
+            let mut polled = [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::IN)];
+            let limit = rustix::event::Timespec::try_from(left).expect("short");
+            match rustix::event::poll(&mut polled, Some(&limit)) {
+                Ok(0) | Err(_) => continue,
+                Ok(_) => {}
+            }
+            if !matches!(self.channel.fill(), Ok(n) if n > 0) {
+                if self.script.ignore_eof {
+                    forever();
+                }
+                return Wish::Gone;
+            }
+        }
+    }
+}
