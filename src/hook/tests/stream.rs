@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use common::{Hook, House, wait_for};
+use common::{Hook, House, let_pass, wait_for};
 use rustix::process::Signal;
 use session::Control::{Pause, Quit, Resume};
 use session::{Ending, Fault, GatewayToHook, Progress};
@@ -73,7 +73,7 @@ fn keys_are_passed_on_and_the_end_of_input_is_none() {
     assert_eq!(connection.control(), Resume);
     hook.keys("\n?");
     hook.close_stdin();
-    std::thread::sleep(Duration::from_millis(50));
+    let_pass(Duration::from_millis(50));
     assert!(hook.is_running());
     complete(&connection);
     let left = hook.left();
@@ -90,7 +90,7 @@ fn keys_before_the_answer_wait_for_it() {
     let mut connection = gateway.connection();
     hook.keys("p");
     connection.job();
-    std::thread::sleep(Duration::from_millis(20));
+    let_pass(Duration::from_millis(20));
     connection.accept();
     assert_eq!(connection.control(), Pause);
     hook.keys("q");
@@ -145,7 +145,7 @@ fn q_removes_the_placeholder_before_it_is_passed_on_and_none_follows() {
     // The worker had one segment under way, then writes the partial one.
     house.segment(1);
     connection.say(&GatewayToHook::SegmentComplete { number: 1 });
-    std::thread::sleep(Duration::from_millis(50));
+    let_pass(Duration::from_millis(50));
     assert_eq!(house.output(), ["id0.ts", "id1.ts"]);
     house.segment(2);
     connection.say(&GatewayToHook::SegmentComplete { number: 2 });
@@ -183,7 +183,7 @@ fn many_signals_end_at_once() {
     for _ in 0..3 {
         hook.signal(Signal::TERM);
         // One at a time: the kernel merges those that are not taken yet.
-        std::thread::sleep(Duration::from_millis(50));
+        let_pass(Duration::from_millis(50));
     }
     assert!(hook.is_running());
     hook.signal(Signal::TERM);
@@ -268,7 +268,7 @@ fn progress_is_what_jellyfin_reads() {
         }));
     }
     // The last of what came too fast is printed when its time has come.
-    std::thread::sleep(Duration::from_millis(700));
+    let_pass(Duration::from_millis(700));
     complete(&connection);
     let left = hook.left();
     let readings: Vec<_> = Lines::default()

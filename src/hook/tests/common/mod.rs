@@ -210,7 +210,7 @@ impl Hook {
                 self.child.kill().unwrap();
                 panic!("the hook doesn't end");
             }
-            std::thread::sleep(Duration::from_millis(2));
+            let_pass(Duration::from_millis(2));
         };
         Left {
             status,
@@ -273,12 +273,18 @@ impl Connection {
     }
 }
 
+/// Lets time pass: between two looks, or because something must not happen meanwhile.
+#[expect(clippy::disallowed_methods, reason = "nothing signals what is polled for or must not be")]
+pub fn let_pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 #[track_caller]
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < end, "no {what}");
-        std::thread::sleep(Duration::from_millis(1));
+        let_pass(Duration::from_millis(1));
     }
 }
 
