@@ -180,14 +180,17 @@ fn sink(
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
                 let caps = sample.caps_owned();
                 let fresh = (caps != last_caps).then(|| caps.clone()).flatten();
-                last_caps = caps;
-                let shift = priming_ns(priming, last_caps.as_ref());
+                let shift = priming_ns(priming, caps.as_ref());
                 let timeline = if copied { timeline } else { Timeline::default() };
                 match encoded(&sample, track, fresh, &timeline, copied, shift) {
-                    Some(output) => samples
-                        .send(output)
-                        .map(|()| gst::FlowSuccess::Ok)
-                        .map_err(|_| gst::FlowError::Eos),
+                    Some(output) => {
+                        // Only now do they travel; a sample before the start takes none along.
+                        last_caps = caps;
+                        samples
+                            .send(output)
+                            .map(|()| gst::FlowSuccess::Ok)
+                            .map_err(|_| gst::FlowError::Eos)
+                    }
                     None => Ok(gst::FlowSuccess::Ok),
                 }
             })

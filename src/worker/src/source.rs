@@ -68,7 +68,19 @@ struct Seen {
     streams: Vec<Stream>,
     complete: bool,
     wanted: Vec<usize>,
-    holding: bool,
+    phase: Phase,
+}
+
+/// What happens to data on the pads of wanted streams. That of others is always dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    /// Noted and dropped.
+    #[default]
+    Looking,
+    /// Held back.
+    Holding,
+    /// Let through.
+    Open,
 }
 
 type Shared = Arc<(Mutex<Seen>, Condvar)>;
@@ -143,7 +155,7 @@ impl Source {
             let ready =
                 seen.complete && seen.wanted.iter().all(|index| enough(&seen.streams[*index]));
             if ready {
-                seen.holding = true;
+                seen.phase = Phase::Holding;
                 return Ok(());
             }
             drop(seen);
@@ -260,7 +272,7 @@ impl Source {
     /// Lets the data of the given streams pass; the other streams' goes nowhere.
     pub fn release(&self, indices: &[usize]) {
         let mut seen = lock(&self.seen);
-        seen.holding = false;
+        seen.phase = Phase::Open;
         let mut probes = Vec::new();
         for index in indices {
             let stream = &mut seen.streams[*index];
@@ -309,11 +321,15 @@ fn observe(
     info: &mut gst::PadProbeInfo<'_>,
 ) -> gst::PadProbeReturn {
     let mut seen = lock(shared);
-    let wanted = seen.wanted.contains(&index);
+    let phase = if seen.wanted.contains(&index) { seen.phase } else { Phase::Looking };
+    let data = match &info.data {
+        Some(gst::PadProbeData::Buffer(_)) => true,
+        Some(gst::PadProbeData::Event(event)) => event.type_() == gst::EventType::Eos,
+        _ => return gst::PadProbeReturn::Pass,
+    };
     match &info.data {
-        Some(gst::PadProbeData::Buffer(_)) if seen.holding && wanted => {
-            return gst::PadProbeReturn::Ok;
-        }
+        _ if !data || phase == Phase::Open => return gst::PadProbeReturn::Pass,
+        _ if phase == Phase::Holding => return gst::PadProbeReturn::Ok,
         Some(gst::PadProbeData::Buffer(buffer)) => {
             let stream = &mut seen.streams[index];
             if stream.times_ns.len() < frame_rate::ENOUGH
@@ -322,15 +338,7 @@ fn observe(
                 stream.times_ns.push(time);
             }
         }
-        Some(gst::PadProbeData::Event(event)) => {
-            if event.type_() == gst::EventType::Eos {
-                seen.streams[index].ended = true;
-                shared.1.notify_all();
-                return gst::PadProbeReturn::Drop;
-            }
-            return gst::PadProbeReturn::Pass;
-        }
-        _ => return gst::PadProbeReturn::Pass,
+        _ => seen.streams[index].ended = true,
     }
     shared.1.notify_all();
     gst::PadProbeReturn::Drop

@@ -1,11 +1,16 @@
 //! A gateway of a few lines: starts a worker, gives it a plan, listens to the end.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod line;
+pub mod output;
+pub mod sources;
+
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::*;
@@ -183,6 +188,9 @@ pub fn clip(name: &str, arguments: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips");
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join(name);
+    // Two tests of a process may want the same clip.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if !path.exists() {
         let making = directory.join(format!("{}.{name}", std::process::id()));
         let status = Command::new("ffmpeg")

@@ -1,0 +1,356 @@
+//! Our segments against those that ffmpeg writes for the same command and file.
+//!
+//! Each case is a line: a clip, a command of the corpus, and what is changed about it. The
+//! command runs through planner and worker, and, in its software spelling, through ffmpeg;
+//! whatever a player or Jellyfin could notice must agree.
+
+mod support;
+
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ffmpeg_args::{AudioAction, Transcode, VideoAction, VideoCodec};
+use session::Ending;
+use support::Run;
+use support::line::Line;
+use support::output::{self, Output};
+use support::sources::source;
+
+/// Rounding of timestamps: two ticks of Matroska's milliseconds.
+const ROUNDING: f64 = 0.0021;
+/// Least similarity of a picture to ffmpeg's.
+const SIMILAR: f64 = 0.98;
+/// Longest frame of sound: 1536 samples of AC-3 at 48 kHz.
+const SOUND_FRAME: f64 = 0.032;
+
+/// ffmpeg's output for a command, kept between runs of the tests.
+fn reference(line: &Line, plan: impl Fn(&Path) -> Transcode) -> Output {
+    let mut hasher = DefaultHasher::new();
+    line.0.hash(&mut hasher);
+    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("references");
+    let kept = store.join(format!("{:016x}", hasher.finish()));
+    if !kept.exists() {
+        std::fs::create_dir_all(&store).unwrap();
+        let making = tempfile::tempdir_in(&store).unwrap();
+        let command = line.clone().writing(making.path()).in_software();
+        let result = Command::new("/usr/bin/ffmpeg").args(&command.0).output().unwrap();
+        assert!(
+            result.status.success(),
+            "ffmpeg {}\n{}",
+            command.0.join(" "),
+            String::from_utf8_lossy(&result.stderr)
+        );
+        // Another process may have been faster.
+        let _ = std::fs::rename(making.keep(), &kept);
+    }
+    Output::read(&kept, &plan(&kept))
+}
+
+struct Case {
+    line: Line,
+    ours: Output,
+    theirs: Output,
+    plan: Transcode,
+    directory: tempfile::TempDir,
+}
+
+fn run(clip: &str, corpus: &str, edits: &str) -> Case {
+    let edits = edits.split_whitespace().map(|edit| match edit.strip_prefix("second=") {
+        Some(name) => format!("second={}", source(name).display()),
+        None => edit.to_owned(),
+    });
+    let edits: Vec<String> = edits.collect();
+    let line = Line::corpus(corpus)
+        .reading(&source(clip))
+        .writing(Path::new("/out"))
+        .edited(&edits.join(" "));
+    let theirs = reference(&line, |directory| line.clone().writing(directory).plan());
+    let directory = tempfile::tempdir().unwrap();
+    let plan = line.clone().writing(directory.path()).plan();
+    let report = Run::start(&plan).finish();
+    assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
+    let ours = Output::read(directory.path(), &plan);
+    Case { line, ours, theirs, plan, directory }
+}
+
+impl Case {
+    fn codec(&self) -> Option<VideoCodec> {
+        match &self.plan.video.as_ref()?.action {
+            VideoAction::Encode(encode) => Some(encode.codec),
+            VideoAction::Copy => None,
+        }
+    }
+
+    /// Everything in which the two differ, one sentence each.
+    fn differences(&self) -> String {
+        let mut found = String::new();
+        self.compare_segments(&mut found);
+        if self.plan.video.is_some() {
+            self.compare_picture(&mut found);
+        }
+        if self.plan.audio.is_some() {
+            self.compare_sound(&mut found);
+        }
+        found
+    }
+
+    fn compare_segments(&self, found: &mut String) {
+        let names = |output: &Output| -> Vec<String> {
+            output.segments.iter().map(|segment| segment.name.clone()).collect()
+        };
+        if names(&self.ours) != names(&self.theirs) {
+            let _ = writeln!(found, "names: {:?}, ffmpeg {:?}", names(&self.ours), names(&self.theirs));
+        }
+        let frame = self.frame();
+        for (ours, theirs) in self.ours.segments.iter().zip(&self.theirs.segments) {
+            for (video, tolerance) in [(true, frame / 2.0), (false, SOUND_FRAME)] {
+                let a = ours.first_pts(video);
+                let b = theirs.first_pts(video).map(|b| b.max(self.sound_start(video)));
+                let near = match (a, b) {
+                    (Some(a), Some(b)) => (a - b).abs() < tolerance + ROUNDING,
+                    (a, b) => a.is_some() == b.is_some(),
+                };
+                if !near {
+                    let kind = if video { "picture" } else { "sound" };
+                    let _ = writeln!(found, "{} begins with {kind} {a:?}, ffmpeg's {b:?}", ours.name);
+                }
+            }
+            let (a, b) = (ours.of(true).count(), theirs.of(true).count());
+            if a != b {
+                let _ = writeln!(found, "{} has {a} pictures, ffmpeg's {b}", ours.name);
+            }
+        }
+    }
+
+    /// ffmpeg copies sound from the keyframe on that it seeks to, up to several seconds ahead of
+    /// the picture (12.0 of Jellyfin drops it again, contract 2.1); ours begins with the picture.
+    fn sound_start(&self, video: bool) -> f64 {
+        let copied = matches!(&self.plan.audio, Some(a) if a.action == AudioAction::Copy);
+        let seeks = self.plan.inputs[0].start_us.is_some();
+        if video || !copied || !seeks || self.codec().is_none() {
+            return f64::MIN;
+        }
+        self.theirs.first_pts(true).unwrap_or(f64::MIN)
+    }
+
+    /// Shortest distance of ffmpeg's pictures.
+    fn frame(&self) -> f64 {
+        let mut times: Vec<f64> =
+            self.theirs.segments.iter().flat_map(|s| s.of(true)).map(|p| p.pts).collect();
+        times.sort_by(f64::total_cmp);
+        times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.2, f64::min)
+    }
+
+    fn compare_picture(&self, found: &mut String) {
+        let (a, b) = (self.ours.count(true), self.theirs.count(true));
+        if a != b {
+            let _ = writeln!(found, "{a} pictures, ffmpeg {b}");
+        }
+        let hevc = self.codec() == Some(VideoCodec::Hevc);
+        if self.codec().is_some() {
+            for segment in &self.ours.segments {
+                let first = segment.of(true).next();
+                if !first.is_some_and(|packet| packet.key) {
+                    let _ = writeln!(found, "{} doesn't begin with a keyframe", segment.name);
+                }
+                self.check_units(&segment.name, &segment.url, hevc, found);
+            }
+            let ours = output::encoder_settings(&self.ours.segments[0].url, hevc);
+            let theirs = output::encoder_settings(&self.theirs.segments[0].url, hevc);
+            if !hevc && ours != theirs {
+                let _ = writeln!(found, "x264: {}", settings_differ(ours, theirs));
+            }
+        }
+        let (worst, average, frames) =
+            output::ssim(&self.ours.whole, &self.theirs.whole, self.directory.path());
+        if average < SIMILAR || worst < SIMILAR - 0.08 {
+            let _ = writeln!(found, "SSIM {average:.4}, worst {worst:.4} of {frames}");
+        }
+        if frames + 2 < self.theirs.count(true) {
+            let _ = writeln!(found, "only {frames} pictures can be decoded");
+        }
+    }
+
+    fn check_units(&self, name: &str, url: &str, hevc: bool, found: &mut String) {
+        let kinds: Vec<u8> = output::first_units(url, hevc).iter().map(|unit| unit.0).collect();
+        let needed: &[u8] = if hevc { &[32, 33, 34] } else { &[7, 8] };
+        let idr = if hevc { kinds.iter().any(|k| matches!(k, 19 | 20)) } else { kinds.contains(&5) };
+        if !idr || !needed.iter().all(|kind| kinds.contains(kind)) {
+            let _ = writeln!(found, "{name} begins with units {kinds:?}");
+        }
+    }
+
+    fn compare_sound(&self, found: &mut String) {
+        let (Some(a), Some(b)) = (self.ours.first_pts(false), self.theirs.first_pts(false)) else {
+            let _ = writeln!(found, "no sound");
+            return;
+        };
+        let count = self.ours.count(false);
+        let from = self.sound_start(false) - SOUND_FRAME;
+        let packets = self.theirs.segments.iter().flat_map(|segment| segment.of(false));
+        let theirs = packets.filter(|packet| packet.pts >= from).count();
+        if count.abs_diff(theirs) > 2 {
+            let _ = writeln!(found, "{count} packets of sound, ffmpeg {theirs}");
+        }
+        // From the same time on.
+        let from = a.max(b);
+        let cut = |output: &Output, first: f64| {
+            let samples = output::pcm(&output.whole);
+            let skip = ((from - first) * output::PCM_RATE).round() as usize;
+            samples.get(skip..).map(<[f32]>::to_vec).unwrap_or_default()
+        };
+        match output::lag(&cut(&self.ours, a), &cut(&self.theirs, b)) {
+            Some(lag) if lag.abs() < 0.005 => {}
+            Some(lag) => {
+                let _ = writeln!(found, "sound is {:.1} ms late", lag * 1000.0);
+            }
+            None => {
+                let _ = writeln!(found, "sound of other content");
+            }
+        }
+    }
+}
+
+/// The settings in which two accounts differ.
+fn settings_differ(ours: Option<String>, theirs: Option<String>) -> String {
+    let (ours, theirs) = (ours.unwrap_or_default(), theirs.unwrap_or_default());
+    let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+    let (a, b) = (words(&ours), words(&theirs));
+    let only = |a: &[String], b: &[String]| -> String {
+        a.iter().filter(|word| !b.contains(word)).cloned().collect::<Vec<_>>().join(" ")
+    };
+    format!("{} | ffmpeg {}", only(&a, &b), only(&b, &a))
+}
+
+fn check(clip: &str, corpus: &str, edits: &str) {
+    let case = run(clip, corpus, edits);
+    let differences = case.differences();
+    assert!(
+        differences.is_empty(),
+        "{clip}, corpus {corpus}, {edits}\n{differences}\nffmpeg {}",
+        case.line.in_software().0.join(" ")
+    );
+}
+
+macro_rules! cases {
+    ($($name:ident: $clip:literal, $corpus:literal, $edits:literal;)*) => {
+        $(#[test] fn $name() { check($clip, $corpus, $edits); })*
+    };
+}
+
+// 015, 016 and 060: VA-API; 022 and 023: QSV; 028 and 029: software; 064: VA-API decoder, x264;
+// 040 and 042: copies; 069: sound only.
+cases! {
+    // Frame rates, containers, seeks.
+    film:                     "film.mkv", "015", "";
+    film_grid_of_3003:        "film.mkv", "015", "ss=3.003";
+    film_second_segment:      "film.mkv", "015", "ss=6.006";
+    film_between_keyframes:   "film.mkv", "028", "ss=4.321";
+    film_ts:                  "film.ts", "028", "";
+    film_ts_seek:             "film.ts", "028", "ss=6.006";
+    film_mp4:                 "film.mp4", "028", "";
+    film_mp4_seek:            "film.mp4", "028", "ss=6.006";
+    film_last_segment:        "film.mkv", "015", "ss=12";
+    pal:                      "pal.mkv", "028", "";
+    pal_at_keyframe:          "pal.mp4", "028", "ss=6";
+    pal_ts_seek:              "pal.ts", "028", "ss=3";
+    ntsc:                     "ntsc.mkv", "028", "";
+    ntsc_seek:                "ntsc.mp4", "028", "ss=6.006";
+    fifty_seek:               "fifty.mkv", "028", "ss=3";
+    fifty_ts:                 "fifty.ts", "028", "";
+    sixty:                    "sixty.mp4", "028", "";
+    sixty_seek:               "sixty.mkv", "028", "ss=3";
+    // Variable frame rates.
+    dropped_mkv:              "dropped.mkv", "015", "";
+    dropped_mp4:              "dropped.mp4", "015", "";
+    dropped_seek:             "dropped.mkv", "015", "ss=6";
+    jitter_mkv:               "jitter.mkv", "015", "";
+    jitter_mp4:               "jitter.mp4", "015", "";
+    hole_mkv:                 "hole.mkv", "015", "";
+    hole_mp4:                 "hole.mp4", "015", "ss=3";
+    switch_mkv:               "switch.mkv", "015", "";
+    switch_mp4:               "switch.mp4", "015", "";
+    // Time that doesn't begin at zero, edit lists.
+    late_mkv:                 "late.mkv", "015", "";
+    late_mkv_seek:            "late.mkv", "015", "ss=3";
+    late_mkv_from_zero:       "late.mkv", "015", "ss=3 -start_at_zero";
+    late_mp4:                 "late.mp4", "015", "";
+    late_mp4_seek:            "late.mp4", "015", "ss=3";
+    late_mp4_from_zero:       "late.mp4", "015", "-start_at_zero";
+    late_ts:                  "late.ts", "015", "";
+    late_ts_from_zero:        "late.ts", "015", "-start_at_zero";
+    edit_list:                "edit.mp4", "015", "";
+    edit_list_seek:           "edit.mp4", "015", "ss=3";
+    // Pictures that lean on what lies before a keyframe.
+    open_gop:                 "opengop.mkv", "015", "";
+    open_gop_at_keyframe:     "opengop.mkv", "015", "ss=6.006";
+    open_gop_between:         "opengop.mkv", "015", "ss=7.1";
+    open_gop_mp4:             "opengop.mp4", "015", "ss=6.006";
+    // Fields.
+    interlaced_frames:        "interlaced.ts", "029", "-vf=yadif=0:-1:0,format=yuv420p";
+    interlaced_fields:        "interlaced.ts", "029", "";
+    interlaced_hardware:      "interlaced.ts", "060", "";
+    interlaced_mkv:           "interlaced.mkv", "060", "ss=6";
+    // Codecs of the source.
+    hevc:                     "hevc.mkv", "015", "";
+    hevc_mp4_seek:            "hevc.mp4", "015", "ss=6.006";
+    hevc_ten_bits:            "hevc10.mkv", "028", "ss=3";
+    vp9:                      "vp9.webm", "015", "";
+    vp9_seek:                 "vp9.webm", "015", "ss=6";
+    mpeg2_ts:                 "mpeg2.ts", "015", "";
+    mpeg2_mkv_seek:           "mpeg2.mkv", "015", "ss=3";
+    // Sound.
+    surround_to_stereo:       "surround.mkv", "015", "-af=";
+    surround_to_stereo_seek:  "surround.mkv", "015", "ss=6.006";
+    surround_kept:            "surround.mp4", "015", "-ac=6 -ab=384000";
+    surround_copied:          "surround.ts", "015", "-codec:a:0=copy -ac= -ab= -af=";
+    to_ac3:                   "film.mkv", "015", "-codec:a:0=ac3";
+    to_eac3:                  "film.mkv", "015", "-codec:a:0=eac3 ss=3";
+    to_mp3:                   "film.mkv", "015", "-codec:a:0=libmp3lame";
+    to_opus:                  "film.mkv", "015", "-codec:a:0=libopus fmp4 -ac=2";
+    to_flac:                  "film.mkv", "015", "-codec:a:0=flac -ab= fmp4";
+    resampled:                "film.mkv", "015", "-ar=44100";
+    sound_only_flac:          "song.flac", "069", "";
+    sound_only_flac_seek:     "song.flac", "069", "ss=6";
+    sound_only_mp3:           "song.mp3", "069", "";
+    sound_only_m4a:           "song.m4a", "069", "ss=3";
+    sound_only_ogg:           "song.ogg", "069", "";
+    sound_only_opus:          "song.opus", "069", "";
+    sound_only_wav:           "song.wav", "069", "";
+    external_sound:           "silent.mkv", "015", "second=voice.ac3 -map=0:0,1:0";
+    external_sound_seek:      "pal.mkv", "015", "ss=6 second=voice.mka -map=0:0,1:0";
+    no_sound:                 "silent.mkv", "015", "-map=0:0 -codec:a:0= -ac= -ab= -af=";
+    // Streams by number.
+    second_sound_mkv:         "tracks.mkv", "015", "-map=0:0,0:3,-0:s";
+    second_sound_mp4:         "tracks.mp4", "015", "-map=0:0,0:3,-0:s";
+    second_sound_ts:          "tracks.ts", "015", "-map=0:0,0:2,-0:s";
+    first_sound_mkv_seek:     "tracks.mkv", "015", "ss=6 -map=0:0,0:2,-0:s";
+    // Fragmented MP4.
+    fmp4:                     "film.mkv", "015", "fmp4";
+    fmp4_seek:                "film.mkv", "015", "fmp4 ss=6.006";
+    fmp4_inaccurate:          "film.mkv", "015", "fmp4 -noaccurate_seek ss=6.006";
+    fmp4_pal_inaccurate:      "pal.mp4", "028", "fmp4 -noaccurate_seek ss=5";
+    fmp4_old:                 "film.mkv", "016", "";
+    fmp4_late:                "late.mkv", "015", "fmp4 ss=3";
+    // Rates, keyframes at a fixed distance, other encoders' words.
+    qsv_frames:               "film.mkv", "022", "";
+    qsv_frames_seek:          "film.mkv", "022", "ss=6.006";
+    qsv_small:                "film.mkv", "023", "";
+    hardware_decoder:         "film.mkv", "064", "-vf=scale_vaapi=w=320:h=180:format=nv12";
+    i965:                     "pal.mkv", "007", "";
+    baseline:                 "pal.mkv", "015", "-profile:v:0=constrained_baseline -level=31";
+    capped:                   "fifty.mkv", "015", "-vf=fps=25,scale_vaapi=format=nv12 -r=25";
+    to_hevc:                  "pal.mkv", "015", "fmp4 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
+    to_hevc_software:         "pal.mkv", "015", "fmp4 ss=3 -codec:v:0=libx265 -preset=ultrafast -crf=28 -tag:v:0=hvc1 -profile:v:0=main -level= -rc_mode= -sei= -b:v=";
+    // Copies.
+    copy:                     "film.mkv", "042", "";
+    copy_both:                "film.mkv", "042", "-codec:a:0=copy -ac= -ab=";
+    copy_seek:                "film.mkv", "042", "ss=6.5 -noaccurate_seek";
+    copy_hevc:                "hevc.mkv", "040", "";
+    copy_ts:                  "film.ts", "042", "";
+    copy_mp4:                 "film.mp4", "042", "";
+    copy_open_gop:            "opengop.mkv", "042", "ss=6.5 -noaccurate_seek";
+}

@@ -1,0 +1,235 @@
+//! What a run wrote, as ffprobe and ffmpeg see it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ffmpeg_args::{Container, Transcode};
+
+/// A packet of a segment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packet {
+    pub video: bool,
+    pub pts: f64,
+    pub dts: f64,
+    pub key: bool,
+}
+
+/// A segment.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    pub name: String,
+    /// What ffmpeg is to open.
+    pub url: String,
+    pub packets: Vec<Packet>,
+}
+
+impl Segment {
+    pub fn of(&self, video: bool) -> impl Iterator<Item = &Packet> {
+        self.packets.iter().filter(move |packet| packet.video == video)
+    }
+
+    /// Earliest presentation time of picture or sound.
+    pub fn first_pts(&self, video: bool) -> Option<f64> {
+        self.of(video).map(|packet| packet.pts).min_by(f64::total_cmp)
+    }
+}
+
+/// All segments of a run.
+#[derive(Debug)]
+pub struct Output {
+    pub directory: PathBuf,
+    pub segments: Vec<Segment>,
+    /// All of it in one file.
+    pub whole: PathBuf,
+    pub init: Option<Vec<u8>>,
+}
+
+impl Output {
+    /// Reads a directory that the plan's output went to.
+    pub fn read(directory: &Path, plan: &Transcode) -> Self {
+        let output = &plan.output;
+        let init = match &output.container {
+            Container::Fmp4 { init, .. } => Some(directory.join(init)),
+            Container::MpegTs => None,
+        };
+        let mut names: Vec<(u64, String)> = std::fs::read_dir(directory)
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+            .filter_map(|name| Some((output.segment_number(&name)?, name)))
+            .collect();
+        names.sort();
+        let whole = directory.join("whole.bin");
+        let mut bytes = init.as_ref().map(|init| std::fs::read(init).unwrap()).unwrap_or_default();
+        let segments: Vec<Segment> = names
+            .into_iter()
+            .map(|(_, name)| {
+                let path = directory.join(&name);
+                bytes.extend(std::fs::read(&path).unwrap());
+                let url = match &init {
+                    Some(init) => format!("concat:{}|{}", init.display(), path.display()),
+                    None => path.to_str().unwrap().to_owned(),
+                };
+                Segment { packets: packets(&url), name, url }
+            })
+            .collect();
+        std::fs::write(&whole, bytes).unwrap();
+        let init = init.map(|init| std::fs::read(init).unwrap());
+        Self { directory: directory.to_owned(), segments, whole, init }
+    }
+
+    pub fn count(&self, video: bool) -> usize {
+        self.segments.iter().map(|segment| segment.of(video).count()).sum()
+    }
+
+    pub fn first_pts(&self, video: bool) -> Option<f64> {
+        self.segments.iter().find_map(|segment| segment.first_pts(video))
+    }
+}
+
+/// Runs a program for its standard output.
+pub fn capture(program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+fn packets(url: &str) -> Vec<Packet> {
+    let entries = "packet=codec_type,pts_time,dts_time,flags";
+    let text = capture(
+        "ffprobe",
+        &["-v", "fatal", "-show_entries", entries, "-of", "csv=p=0", url],
+    );
+    let mut packets: Vec<Packet> = String::from_utf8(text)
+        .unwrap()
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(',');
+            let kind = fields.next()?;
+            let pts: f64 = fields.next()?.parse().ok()?;
+            let dts = fields.next()?.parse().unwrap_or(pts);
+            let key = fields.next()?.starts_with('K');
+            Some(Packet { video: kind == "video", pts, dts, key })
+        })
+        .collect();
+    // ffprobe 5.1 shows the last packet of an fMP4's init file twice over: keep order, drop repeats.
+    packets.dedup();
+    packets
+}
+
+/// The first picture's NAL unit types, parameter sets included.
+pub fn first_units(url: &str, hevc: bool) -> Vec<(u8, Vec<u8>)> {
+    let format = if hevc { "hevc" } else { "h264" };
+    let arguments = [
+        "-v", "fatal", "-nostdin", "-i", url, "-map", "0:v", "-c", "copy", "-frames:v", "1", "-f",
+        format, "pipe:1",
+    ];
+    let data = capture("ffmpeg", &arguments);
+    split_units(&data)
+        .into_iter()
+        .map(|unit| {
+            let kind = if hevc { unit[0] >> 1 & 0x3f } else { unit[0] & 0x1f };
+            (kind, unit.to_vec())
+        })
+        .collect()
+}
+
+fn split_units(data: &[u8]) -> Vec<&[u8]> {
+    let starts: Vec<usize> = (0..data.len().saturating_sub(3))
+        .filter(|at| data[*at..].starts_with(&[0, 0, 1]))
+        .map(|at| at + 3)
+        .collect();
+    let ends = starts.iter().skip(1).map(|start| start - 3).chain([data.len()]);
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| {
+            let unit = &data[*start..end];
+            let zeros = unit.iter().rev().take_while(|byte| **byte == 0).count();
+            &unit[..unit.len() - zeros]
+        })
+        .filter(|unit| !unit.is_empty())
+        .collect()
+}
+
+/// x264's or x265's own account of its settings, from the stream.
+pub fn encoder_settings(url: &str, hevc: bool) -> Option<String> {
+    let units = first_units(url, hevc);
+    let unit = units.iter().find_map(|(_, unit)| {
+        let at = unit.windows(9).position(|window| window == b"options: ")?;
+        Some(unit[at + 9..].to_vec())
+    })?;
+    let end = unit.iter().position(|byte| *byte == 0 || *byte >= 0x80).unwrap_or(unit.len());
+    Some(String::from_utf8_lossy(&unit[..end]).into_owned())
+}
+
+/// Structural similarity of the worst and the average picture, frame by frame in order.
+pub fn ssim(ours: &Path, theirs: &Path, directory: &Path) -> (f64, f64, usize) {
+    let stats = directory.join("ssim.txt");
+    let graph = format!(
+        "[0:v:0]settb=1/1000,setpts=N*40[a];[1:v:0]settb=1/1000,setpts=N*40[b];\
+         [a][b]ssim=stats_file={}:shortest=1",
+        stats.display()
+    );
+    capture(
+        "ffmpeg",
+        &[
+            "-v", "fatal", "-nostdin", "-fflags", "+igndts", "-i", ours.to_str().unwrap(), "-i",
+            theirs.to_str().unwrap(), "-lavfi", &graph, "-an", "-f", "null", "-",
+        ],
+    );
+    let text = std::fs::read_to_string(stats).unwrap();
+    let all: Vec<f64> = text
+        .lines()
+        .filter_map(|line| line.split("All:").nth(1)?.split(' ').next()?.parse().ok())
+        .collect();
+    let worst = all.iter().copied().fold(1.0, f64::min);
+    (worst, all.iter().sum::<f64>() / all.len().max(1) as f64, all.len())
+}
+
+/// Rate of the sound that is compared, Hz.
+pub const PCM_RATE: f64 = 8_000.0;
+
+/// All sound as mono samples.
+pub fn pcm(path: &Path) -> Vec<f32> {
+    let rate = PCM_RATE.to_string();
+    let data = capture(
+        "ffmpeg",
+        &[
+            "-v", "fatal", "-nostdin", "-i", path.to_str().unwrap(), "-map", "0:a:0", "-ac", "1",
+            "-ar", &rate, "-f", "s16le", "pipe:1",
+        ],
+    );
+    data.chunks_exact(2)
+        .map(|bytes| f32::from(i16::from_le_bytes([bytes[0], bytes[1]])))
+        .collect()
+}
+
+/// By how many seconds the content of `ours` comes later than that of `theirs`, counted from the
+/// first sample of each; `None` if they have nothing in common.
+pub fn lag(ours: &[f32], theirs: &[f32]) -> Option<f64> {
+    let span = (PCM_RATE * 0.1) as usize;
+    let window = (PCM_RATE * 0.5) as usize;
+    let needed = 2 * span + window;
+    // Not the very beginning: decoders differ in what they do with an encoder's lead-in.
+    let skip = needed.min(ours.len().min(theirs.len()).saturating_sub(needed));
+    let (ours, theirs) = (ours.get(skip..skip + needed)?, theirs.get(skip..skip + needed)?);
+    let reference = &theirs[span..span + window];
+    let energy = |slice: &[f32]| slice.iter().map(|v| v * v).sum::<f32>();
+    let own = energy(reference);
+    let (best, shift) = (0..=2 * span)
+        .map(|shift| {
+            let slice = &ours[shift..shift + window];
+            let mut product = 0.0;
+            for n in 0..window {
+                product += slice[n] * reference[n];
+            }
+            (product / (own * energy(slice)).sqrt().max(1.0), shift)
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best > 0.5).then_some((shift as f64 - span as f64) / PCM_RATE)
+}
