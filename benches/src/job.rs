@@ -89,3 +89,39 @@ pub fn spawn(program: &Path, line: &Line<'_>, stack: Option<&Stack>) -> Result<C
     }
     Ok(command.spawn()?)
 }
+
+/// Time from the call to the moment at which Jellyfin could serve its first segment: the segment
+/// is there and the next one exists (contract 4, step 4). Then the call is stopped with `q`.
+///
+/// # Errors
+/// If there is no segment within a minute.
+pub fn first_servable(
+    program: &Path,
+    line: &Line<'_>,
+    stack: Option<&Stack>,
+) -> Result<Duration> {
+    let first = line.directory.join(line.segment(line.first_segment));
+    let next = line.directory.join(line.segment(line.first_segment + 1));
+    let started = Instant::now();
+    let mut child = spawn(program, line, stack)?;
+    // Nobody reads: the pipe must not fill up.
+    let stderr = child.stderr.take();
+    let reader = std::thread::spawn(move || {
+        stderr.map(|mut pipe| std::io::copy(&mut pipe, &mut std::io::sink()))
+    });
+    let servable = loop {
+        let whole = first.metadata().is_ok_and(|file| file.len() > 0);
+        if whole && (next.exists() || child.try_wait()?.is_some()) {
+            break started.elapsed();
+        }
+        ensure!(child.try_wait()?.is_none(), "{} ended without a segment", program.display());
+        ensure!(started.elapsed() < Duration::from_secs(60), "no segment within a minute");
+        pause(1);
+    };
+    if let Some(stdin) = &mut child.stdin {
+        std::io::Write::write_all(stdin, b"q\n")?;
+    }
+    child.wait()?;
+    let _ = reader.join();
+    Ok(servable)
+}
