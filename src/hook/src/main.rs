@@ -8,10 +8,13 @@
 use std::ffi::{c_char, c_int};
 
 /// Called by libc with the argument vector.
-// SAFETY: no other symbol of the program is called `main`, and the signature is C's.
+///
+/// # Safety
+/// As C's `main`: `argv` holds `argc` strings.
+// SAFETY (the name): no other symbol of the program is called `main`, and the signature is C's.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    // SAFETY: these are the arguments that libc gave, valid for the life of the process.
+pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: the caller is libc, which promises just that.
     let argv = unsafe { hook::process::arguments(argc, argv) };
     hook::run(&argv)
 }

@@ -1,5 +1,6 @@
 //! One ffmpeg process, started, spoken to and stopped as Jellyfin does (contract 0 and 3).
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -63,10 +64,16 @@ impl Job {
     ///
     /// # Errors
     /// If it can't be executed.
-    pub fn start(program: &Path, arguments: &[String], nice: bool) -> io::Result<Self> {
+    pub fn start(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, OsString)],
+        nice: bool,
+    ) -> io::Result<Self> {
         let started = Instant::now();
         let mut child = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -60,8 +60,8 @@ struct Common {
     #[arg(long, default_value = "play all; leave")]
     script: Script,
     /// How fast the viewer asks: "fast", or a factor of normal speed
-    #[arg(long, default_value = "fast", value_parser = pace)]
-    pace: Option<f64>,
+    #[arg(long, default_value = "fast", value_parser = speed)]
+    pace: Speed,
     /// Seconds of media that a viewer holds ahead, at a pace other than fast
     #[arg(long, default_value_t = 30.0)]
     buffer: f64,
@@ -148,12 +148,18 @@ enum ContainerName {
     Fmp4,
 }
 
-fn pace(text: &str) -> Result<Option<f64>, String> {
+/// `None` is as fast as it goes.
+#[derive(Clone, Copy)]
+struct Speed(Option<f64>);
+
+fn speed(text: &str) -> Result<Speed, String> {
     if text == "fast" {
-        return Ok(None);
+        return Ok(Speed(None));
     }
     let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
-    factor.map(Some).ok_or_else(|| "expected \"fast\" or a factor above 0".to_owned())
+    factor
+        .map(|factor| Speed(Some(factor)))
+        .ok_or_else(|| "expected \"fast\" or a factor above 0".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -211,8 +217,9 @@ fn template(arguments: &PlayArguments, directory: &Path) -> Result<(Template, Me
             ContainerName::Ts => Container::Ts,
             ContainerName::Fmp4 => Container::Fmp4,
         },
-        input: arguments.input.clone(),
-        directory: directory.to_owned(),
+        // Jellyfin's paths are absolute.
+        input: std::path::absolute(&arguments.input)?,
+        directory: std::path::absolute(directory)?,
         id: arguments.id.clone(),
         segment_seconds: arguments.segment_length,
         encoder: arguments.encoder.clone(),
@@ -237,7 +244,7 @@ fn session(common: &Common, command: CommandLine, runtime: f64) -> Result<ExitCo
     let directory = command.directory.display().to_string();
     let server = Server::new(settings, command)
         .with_context(|| format!("cannot use {directory} as transcode directory"))?;
-    let pace = match common.pace {
+    let pace = match common.pace.0 {
         None => Pace::Fast,
         Some(factor) => Pace::Watching { factor, buffer_seconds: common.buffer },
     };

@@ -29,6 +29,8 @@ pub struct Report {
 pub struct Run {
     /// `-start_number`.
     pub start_number: u64,
+    /// When the viewer asked for what made it start.
+    pub requested: f64,
     /// When it was started.
     pub started: f64,
     /// Seconds from the start until the first segment asked for was servable, exactly.
@@ -113,7 +115,8 @@ impl Report {
 
     /// Seconds that playback at normal speed would have stood still.
     pub fn stalled_seconds(&self) -> f64 {
-        self.stalls.iter().map(|stall| stall.seconds).sum()
+        // The empty sum is minus zero.
+        self.stalls.iter().map(|stall| stall.seconds).sum::<f64>() + 0.0
     }
 }
 

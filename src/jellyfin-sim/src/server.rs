@@ -2,10 +2,11 @@
 //! sent to the viewer (contract 4).
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub nice: bool,
     /// Duration of the media in seconds.
     pub runtime: f64,
+    /// Variables set for the executable, beside those of this process.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Settings {
@@ -50,6 +53,7 @@ impl Settings {
             patience: Duration::from_secs(120),
             nice: false,
             runtime,
+            environment: Vec::new(),
         }
     }
 }
@@ -109,14 +113,15 @@ impl Server {
         let path = self.command.segment(number);
         let mut wanted = number;
         let mut newest = None;
+        let mut ready = None;
         if path.exists() {
             newest = self.current().ok()?;
         } else {
             let current = self.current().ok()?;
             if self.must_start(number, current) {
                 wanted = number.max(0);
-                self.restart(wanted.unsigned_abs(), current.is_some());
-                if !self.wait_for_start(&path) {
+                self.restart(wanted.unsigned_abs(), current.is_some(), requested);
+                if !self.wait_for_start(number, wanted, &mut ready) {
                     self.fault(
                         FaultKind::StartFailed,
                         number,
@@ -128,12 +133,23 @@ impl Server {
                 job.resume();
             }
         }
-        let ready = if newest.is_some_and(|newest| wanted < newest) {
-            Some(self.now())
-        } else {
-            self.wait_until_ready(number, wanted)
-        };
-        self.serve(number, requested, ready?)
+        if newest.is_some_and(|newest| wanted < newest) {
+            ready = Some(self.now());
+        } else if !self.wait_until_ready(number, wanted, &mut ready) {
+            return None;
+        }
+        let ready = ready.unwrap_or_else(|| self.now());
+        self.serve(number, requested, ready)
+    }
+
+    /// Notes the moment from which on a segment could be served.
+    fn look(&mut self, number: i64, wanted: i64, ready: &mut Option<f64>) {
+        if ready.is_none()
+            && self.command.segment(number).exists()
+            && (self.command.segment(wanted + 1).exists() || self.exited())
+        {
+            *ready = Some(self.now());
+        }
     }
 
     /// Step 3: whether this request needs another ffmpeg.
@@ -215,7 +231,7 @@ impl Server {
         }
     }
 
-    fn restart(&mut self, number: u64, delete_newest: bool) {
+    fn restart(&mut self, number: u64, delete_newest: bool, requested: f64) {
         self.stop();
         if delete_newest && let Some((_, name)) = self.newest_file() {
             _ = fs::remove_file(self.command.directory.join(name));
@@ -225,8 +241,9 @@ impl Server {
         self.watch.begin_run(run);
         let arguments = self.command.at(number, self.settings.runtime);
         let started = self.now();
-        self.report.runs.push(Run { start_number: number, started, ..Run::default() });
-        match Job::start(&self.settings.ffmpeg, &arguments, self.settings.nice) {
+        self.report.runs.push(Run { start_number: number, requested, started, ..Run::default() });
+        let Settings { ffmpeg, environment, nice, .. } = &self.settings;
+        match Job::start(ffmpeg, &arguments, environment, *nice) {
             Ok(job) => self.job = Some(job),
             Err(error) => {
                 let program = self.settings.ffmpeg.display().to_string();
@@ -250,55 +267,56 @@ impl Server {
         }
     }
 
-    /// TranscodeManager's wait: until the file is there or the process has ended.
-    fn wait_for_start(&mut self, path: &Path) -> bool {
+    /// TranscodeManager's wait: polls until the file is there or the process has ended.
+    fn wait_for_start(&mut self, number: i64, wanted: i64, ready: &mut Option<f64>) -> bool {
+        let path = self.command.segment(number);
         let end = Instant::now() + self.settings.patience;
+        let mut poll = Instant::now();
         while Instant::now() < end {
-            if path.exists() {
-                return true;
+            self.look(number, wanted, ready);
+            if Instant::now() >= poll {
+                poll += self.settings.poll;
+                let exited = self.exited();
+                if path.exists() {
+                    return true;
+                }
+                if exited {
+                    let exit = self.report.runs.last().and_then(|run| run.exit);
+                    return exit.is_some_and(|exit| exit.code == 0);
+                }
             }
-            if self.exited() {
-                let code = self.report.runs.last().and_then(|run| run.exit).map(|exit| exit.code);
-                return path.exists() || code == Some(0);
-            }
-            // Its poll is coarse too, but the poll of step 4 follows on the same grid.
             let_pass(self.settings.look);
         }
         true
     }
 
-    /// Step 4. The time at which the segment became servable; it is served at the next poll.
-    fn wait_until_ready(&mut self, number: i64, wanted: i64) -> Option<f64> {
+    /// Step 4: polls until the segment may be served. `ready` is when it became so.
+    fn wait_until_ready(&mut self, number: i64, wanted: i64, ready: &mut Option<f64>) -> bool {
         let path = self.command.segment(number);
-        let next = self.command.segment(wanted + 1);
         let end = Instant::now() + self.settings.patience;
         let mut poll = Instant::now();
-        let mut ready = None;
         loop {
-            let exited = self.exited();
-            if ready.is_none() && path.exists() && (exited || next.exists()) {
-                ready = Some(self.now());
-            }
+            self.look(number, wanted, ready);
             if Instant::now() >= poll {
                 poll += self.settings.poll;
-                if exited || ready.is_some() {
+                if self.exited() || ready.is_some() {
                     break;
                 }
             }
             if Instant::now() >= end {
                 self.fault(FaultKind::TimedOut, number, "no segment and no exit");
-                return None;
+                return false;
             }
             let_pass(self.settings.look);
         }
-        if ready.is_none() && !path.exists() {
-            let text = "HTTP 404: transcoding quit before we got there";
+        if !path.exists() {
             if !self.may_be_missing(number) {
+                let text = "HTTP 404: transcoding quit before we got there";
                 self.fault(FaultKind::Missing, number, text);
             }
-            return None;
+            return false;
         }
-        ready.or_else(|| Some(self.now()))
+        true
     }
 
     /// The last of the playlist, if hardly anything is left for it.
@@ -329,7 +347,7 @@ impl Server {
             && number >= 0
         {
             run.first_servable = Some(ready - run.started);
-            run.first_served = Some(ready - requested);
+            run.first_served = Some(ready - run.requested);
         }
         self.report.segments.push(Served {
             number,
