@@ -32,6 +32,9 @@ const PATIENCE: u32 = 2;
 /// Grace for an unused worker: it has nothing to write.
 const IDLE_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a worker that has closed its connection may take to exit.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
 type Reply = oneshot::Sender<Result<Worker, String>>;
 
 /// What the pool is told by the configuration.
@@ -72,7 +75,10 @@ struct State {
     idle: VecDeque<oneshot::Sender<Reply>>,
     /// Jobs, in the order they came.
     waiting: VecDeque<Reply>,
+    /// Failed starts in a row.
     failures: u32,
+    /// Deaths of idle workers since one was taken.
+    idle_deaths: u32,
     failure: Option<String>,
     /// A worker has become warm since the last failure.
     proven: bool,
@@ -216,7 +222,7 @@ impl Shared {
         }
     }
 
-    /// Notes a failure; says how long to wait before the next try.
+    /// Notes a failed start; says how long to wait before the next try.
     fn failed(&self, label: &'static str, reason: String) -> Duration {
         tracing::warn!(reason, "no warm worker");
         self.metrics.worker_restarted(label);
@@ -230,8 +236,23 @@ impl Shared {
                 let _ = job.send(Err(reason.clone()));
             }
         }
-        let doublings = state.failures.saturating_sub(1).min(16);
-        FIRST_BACKOFF.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
+        backoff(state.failures)
+    }
+
+    /// Notes the death of a warm worker; says how long to wait before the next start. It tells
+    /// nothing about whether workers can be started, so that jobs go on waiting for one.
+    fn died_idle(&self, reason: String) -> Duration {
+        tracing::warn!(reason, "warm worker lost");
+        self.metrics.worker_restarted("died_idle");
+        let mut state = self.lock();
+        state.idle_deaths = state.idle_deaths.saturating_add(1);
+        state.proven = false;
+        state.failure = Some(reason);
+        backoff(state.idle_deaths)
+    }
+
+    fn taken(&self) {
+        self.lock().idle_deaths = 0;
     }
 
     fn proven(&self) {
@@ -280,6 +301,12 @@ impl Shared {
     }
 }
 
+/// Pause after so many failures in a row.
+fn backoff(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    FIRST_BACKOFF.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
+}
+
 async fn run_slot(shared: &Shared, first: bool) {
     if !first {
         shared.wait_for_first().await;
@@ -300,20 +327,23 @@ async fn run_slot(shared: &Shared, first: bool) {
         if first {
             shared.end_of_first();
         }
-        let offered = match started {
+        match started {
             Ok(worker) => {
                 tracing::debug!(worker = worker.pid(), "worker warm");
-                offer(shared, worker).await.map_err(|reason| ("died_idle", reason))
+                match offer(shared, worker).await {
+                    Ok(()) => {
+                        shared.taken();
+                        let until = Instant::now() + shared.settings.refill_pause;
+                        shared.pause(Some(until), true).await;
+                    }
+                    Err(reason) => {
+                        let pause = shared.died_idle(reason);
+                        shared.pause(Some(Instant::now() + pause), false).await;
+                    }
+                }
             }
-            Err(error) => Err((error.label(), error.to_string())),
-        };
-        match offered {
-            Ok(()) => {
-                let until = Instant::now() + shared.settings.refill_pause;
-                shared.pause(Some(until), true).await;
-            }
-            Err((label, reason)) => {
-                let pause = shared.failed(label, reason);
+            Err(error) => {
+                let pause = shared.failed(error.label(), error.to_string());
                 shared.pause(Some(Instant::now() + pause), false).await;
                 if on_demand {
                     shared.forgive();
@@ -360,7 +390,8 @@ async fn offer(shared: &Shared, mut worker: Worker) -> Result<(), String> {
                 // The request's end is dropped by now: a job that asks at this moment asks again.
                 shared.lock().idle.retain(|slot| !slot.is_closed());
                 let pid = worker.pid();
-                let death = worker.end(Duration::ZERO).await;
+                // At the end of its connection the process is about to be gone.
+                let death = worker.end(LAST_MOMENT).await;
                 return Err(format!("the idle worker (pid {pid}) {death}"));
             }
         }

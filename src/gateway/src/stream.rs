@@ -325,8 +325,8 @@ impl Stream<'_> {
         let mut output = job.output;
         entry.with(|record| record.state = State::Ending);
         output.remove_placeholder().await;
-        let tag = entry.id().writer_tag(worker.pid());
         let pid = worker.pid();
+        let tags = [entry.id().writer_tag(pid), entry.id().to_string()];
         // What the hook is to hear. It hears at once what the worker itself has said.
         let (grace, known) = match &outcome {
             Outcome::Ended(ending) => (END_GRACE, Some(ending.clone())),
@@ -350,7 +350,9 @@ impl Stream<'_> {
             .await;
         let over = !matches!(outcome, Outcome::Ended(Ending::Complete | Ending::Quit));
         if over || !death.is_clean() {
-            output.sweep(tag).await;
+            for tag in tags {
+                output.sweep(tag).await;
+            }
         }
         output.remove_placeholder().await;
         let how = conclude(context, &mut hook, outcome, last, &death, pid).await;

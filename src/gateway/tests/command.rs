@@ -1,0 +1,146 @@
+//! The command line, the configuration, and what a gateway tells over HTTP.
+
+mod common;
+
+use std::process::Command;
+
+use common::{Gateway, rendergate, until};
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn help_and_version_teach() {
+    let (code, out, _) = run(rendergate().arg("--version"));
+    assert_eq!((code, out), (Some(0), format!("rendergate {}\n", env!("CARGO_PKG_VERSION"))));
+    let (code, out, _) = run(rendergate().arg("--help"));
+    assert_eq!(code, Some(0));
+    for text in ["rendergate serve", "rendergate streams", "rendergate-ffmpeg"] {
+        assert!(out.contains(text), "{out}");
+    }
+    assert!(!out.contains("launch-worker"), "{out}");
+    let (_, out, _) = run(rendergate().args(["serve", "--help"]));
+    assert!(out.contains("RENDERGATE_SOCKET") && out.contains("SIGTERM"), "{out}");
+}
+
+#[test]
+fn check_config_shows_what_applies() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("r.toml");
+    std::fs::write(&file, "[streams]\nmax_streams = 3\n").unwrap();
+    let check = || {
+        let mut command = rendergate();
+        command.args(["serve", "--check-config", "--config"]).arg(&file);
+        command
+    };
+    let (code, out, err) = run(check().env("RENDERGATE_DRAIN_SECONDS", "7"));
+    assert_eq!(code, Some(0), "{err}");
+    for line in ["max_streams = 3", "drain_seconds = 7.0", "listen = \"127.0.0.1:9370\""] {
+        assert!(out.lines().any(|other| other == line), "{out}");
+    }
+    std::fs::write(&file, "[streams]\nmax_streams = 3\nmax_stream = 4\n").unwrap();
+    let (code, out, err) = run(&mut check());
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    for text in ["r.toml", "line 3", "max_stream", "accept_seconds"] {
+        assert!(err.contains(text), "{err}");
+    }
+    let (code, _, err) = run(rendergate().args(["serve", "--config", "/no/such/file"]));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("/no/such/file"), "{err}");
+    std::fs::write(&file, "[log]\nfilter = 'gateway=loud'\n").unwrap();
+    let (code, _, err) = run(rendergate().args(["serve", "--http", "off", "--config"]).arg(&file));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("log.filter"), "{err}");
+}
+
+#[test]
+fn streams_are_reported_while_they_run_and_no_longer() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=50");
+    let stream = hook.accepted();
+    hook.segment(6);
+    until("progress", || gateway.json("/v1/streams")[0]["segments"].as_u64() >= Some(2));
+    let line = gateway.json("/v1/streams")[0].clone();
+    assert_eq!(line["id"], stream.to_string());
+    assert_eq!(line["state"], "running");
+    assert_eq!(line["backend"], "fake");
+    assert_eq!(line["input"], gateway.input().to_string_lossy().as_ref());
+    assert_eq!(line["output"], gateway.out().join("abc.m3u8").to_string_lossy().as_ref());
+    assert_eq!(line["hook_pid"], std::process::id());
+    assert!(line["speed"].as_f64().unwrap() > 1.0, "{line}");
+    assert!(line["position_s"].as_f64().unwrap() >= 3.0, "{line}");
+    assert!(line["lead_s"].as_f64().unwrap() > 2.0, "{line}");
+    assert!(line["bytes"].as_u64().unwrap() >= 1000, "{line}");
+    let since = line["since"].as_str().unwrap();
+    assert!(since.len() == 20 && since.ends_with('Z'), "{since}");
+
+    let metrics = gateway.get("/metrics");
+    assert!(metrics.contains("content-type: text/plain"), "{metrics}");
+    for text in [
+        "rendergate_streams{backend=\"fake\",state=\"running\"} 1",
+        "rendergate_first_segment_seconds_count 1",
+        &format!("rendergate_stream_speed_ratio{{stream=\"{stream}\"}} "),
+        &format!("rendergate_stream_lead_seconds{{stream=\"{stream}\"}} "),
+        &format!(
+            "rendergate_stream_info{{backend=\"fake\",item=\"in put\",size=\"\",\
+             stream=\"{stream}\",video_in=\"\",video_out=\"\"}} 1"
+        ),
+    ] {
+        assert!(metrics.contains(text), "{text} is not in\n{metrics}");
+    }
+    let http = gateway.http().to_string();
+    let (code, out, _) = run(rendergate().args(["streams", "--http", &http]));
+    assert_eq!(code, Some(0));
+    assert!(out.contains(&stream.to_string()) && out.contains("in put.mkv"), "{out}");
+
+    drop(hook);
+    gateway.idle();
+    let metrics = gateway.get("/metrics");
+    assert!(!metrics.contains(&format!("\"{stream}\"")), "{metrics}");
+    let (_, out, _) = run(rendergate().args(["streams", "--http", &http]));
+    assert_eq!(out, "no streams\n");
+}
+
+#[test]
+fn wrong_requests_get_a_hint() {
+    let gateway = Gateway::ready("");
+    let answer = gateway.get("/metric");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("/metrics"), "{answer}");
+    let answer = gateway.request("DELETE", "/v1/streams");
+    assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("allow: GET, HEAD"), "{answer}");
+    assert!(gateway.request("HEAD", "/healthz").starts_with("HTTP/1.1 200"));
+    let (code, _, err) = run(rendergate().args(["streams", "--http", "127.0.0.1:1"]));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("no gateway answers on 127.0.0.1:1"), "{err}");
+}
+
+#[test]
+fn without_rights_to_run_the_socket_goes_to_the_users_directory() {
+    // Root can write in /run; a variable decides here only if the default can't be used.
+    if rustix::process::geteuid().is_root() {
+        return check_default_as_root();
+    }
+    let runtime = tempfile::tempdir().unwrap();
+    let mut child = rendergate()
+        .args(["serve", "--http", "off"])
+        .env("XDG_RUNTIME_DIR", runtime.path())
+        .spawn()
+        .unwrap();
+    let socket = runtime.path().join("rendergate/rendergate.sock");
+    until("the socket is there", || socket.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The default path isn't touched by tests: it may be a real gateway's.
+fn check_default_as_root() {
+    let (code, out, _) = run(rendergate().args(["serve", "--check-config"]));
+    assert_eq!(code, Some(0));
+    assert!(!out.contains("socket ="), "{out}");
+}

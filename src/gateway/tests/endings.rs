@@ -1,0 +1,195 @@
+//! Every way in which a stream can end, and what it leaves behind.
+
+mod common;
+
+use common::{Gateway, eventually, is_gone, kill, until};
+use rustix::process::Signal;
+use session::{Control, Ending, Fault, GatewayToHook};
+
+#[test]
+fn complete_stream_is_told_whole_and_in_order() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("segments=3,every=1");
+    let stream = hook.accepted();
+    assert!(
+        matches!(hook.next(), Some(GatewayToHook::Running { backend, .. }) if backend == "fake")
+    );
+    assert_eq!(hook.next(), Some(GatewayToHook::Committed));
+    for number in 5..8 {
+        hook.segment(number);
+    }
+    assert_eq!(hook.ended(), Ending::Complete);
+    // The empty segment is gone before the hook is told, since its exit makes Jellyfin serve it.
+    gateway.out_is_clean();
+    assert!(!gateway.out().join("abc8.ts").exists());
+    hook.dropped();
+    gateway.idle();
+    gateway.metric("rendergate_streams_ended_total{how=\"complete\"} 1");
+    let line = gateway.logged("\"first segment\"");
+    assert!(line.contains("\"ms\":") && line.contains(&format!("\"id\":\"{stream}\"")), "{line}");
+    assert!(line.contains("in put"), "{line}");
+    let line = gateway.logged("\"message\":\"ended\"");
+    assert!(line.contains("\"frames\":216") && line.contains("\"how\":\"complete\""), "{line}");
+    // Its own log lines belong to the stream too.
+    assert!(gateway.logged("fake: runs").contains(&format!("\"id\":\"{stream}\"")));
+}
+
+#[test]
+fn quit_pause_and_resume_reach_the_worker() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("");
+    let stream = hook.accepted();
+    hook.segment(6);
+    hook.control(Control::Pause);
+    until("it is paused", || gateway.json("/v1/streams")[0]["state"] == "paused");
+    hook.control(Control::Resume);
+    until("it runs", || gateway.json("/v1/streams")[0]["state"] == "running");
+    hook.segment(8);
+    let worker = gateway.worker_of(stream).unwrap();
+    hook.control(Control::Quit);
+    assert_eq!(hook.ended(), Ending::Quit);
+    gateway.out_is_clean();
+    until("the worker is gone", || is_gone(worker));
+    gateway.metric("rendergate_streams_ended_total{how=\"quit\"} 1");
+}
+
+#[test]
+fn failure_of_the_worker_is_passed_on() {
+    let gateway = Gateway::ready("");
+    let (fault, reason) = gateway.hook("fail").failed();
+    assert_eq!((fault, reason.as_str()), (Fault::Input, "the file is damaged"));
+    gateway.metric("rendergate_streams_ended_total{how=\"failed_input\"} 1");
+}
+
+#[test]
+fn hook_dies() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=30");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    hook.segment(6);
+    drop(hook);
+    gateway.idle();
+    assert!(is_gone(worker));
+    gateway.out_is_clean();
+    assert!(gateway.out().join("abc5.ts").exists(), "whole segments stay");
+    gateway.metric("rendergate_streams_ended_total{how=\"hook_gone\"} 1");
+}
+
+#[test]
+fn hook_dies_and_the_worker_does_not_listen() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=30,ignore-eof");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    hook.segment(6);
+    drop(hook);
+    // Its empty segment is not left for as long as the worker is waited for.
+    until("the empty segment is gone", || !gateway.files().contains("abc7.ts"));
+    gateway.idle();
+    assert!(is_gone(worker));
+    gateway.out_is_clean();
+    gateway.metric("rendergate_worker_restarts_total{reason=\"didnt_exit\"} 1");
+}
+
+#[test]
+fn worker_exits_mid_stream() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=5,exit=2");
+    hook.segment(6);
+    let (fault, reason) = hook.failed();
+    assert_eq!(fault, Fault::Worker);
+    assert!(reason.contains("exited with status 3"), "{reason}");
+    assert!(reason.contains("fake: as told"), "{reason}");
+    gateway.out_is_clean();
+    assert_eq!(gateway.files().into_iter().collect::<Vec<_>>(), ["abc5.ts", "abc6.ts"]);
+    gateway.metric("rendergate_worker_restarts_total{reason=\"died\"} 1");
+}
+
+#[test]
+fn worker_is_killed_mid_stream() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    hook.segment(5);
+    kill(worker, Signal::KILL);
+    let (fault, reason) = hook.failed();
+    assert_eq!(fault, Fault::Worker);
+    assert!(reason.contains(&format!("(pid {worker}) was ended by signal 9")), "{reason}");
+    gateway.out_is_clean();
+    assert!(is_gone(worker));
+    gateway.metric("rendergate_streams_ended_total{how=\"worker_died\"} 1");
+}
+
+#[test]
+fn worker_says_what_is_no_message() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("garbage");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    let (fault, reason) = hook.failed();
+    assert_eq!(fault, Fault::Worker);
+    assert!(reason.contains("protocol"), "{reason}");
+    until("the worker is gone", || is_gone(worker));
+}
+
+#[test]
+fn worker_hangs_at_the_start() {
+    let gateway = Gateway::ready("[streams]\nrunning_seconds = 0.3\n");
+    let mut hook = gateway.hook("hang");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    let (fault, reason) = hook.failed();
+    assert_eq!(fault, Fault::Worker);
+    assert!(reason.contains("didn't run its graph in time"), "{reason}");
+    until("the worker is gone", || is_gone(worker));
+    gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 1");
+}
+
+#[test]
+fn worker_ignores_quit() {
+    let gateway = Gateway::ready("[streams]\nquit_seconds = 0.3\n");
+    let mut hook = gateway.hook("mute-quit");
+    hook.segment(5);
+    hook.control(Control::Quit);
+    let (fault, reason) = hook.failed();
+    assert_eq!(fault, Fault::Worker);
+    assert!(reason.contains("after quit"), "{reason}");
+    gateway.out_is_clean();
+}
+
+#[test]
+fn worker_lingers_after_the_end() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("segments=1,every=1,linger");
+    let stream = hook.accepted();
+    let worker = eventually("the worker", || gateway.worker_of(stream));
+    // The hook isn't kept waiting for it.
+    assert_eq!(hook.ended(), Ending::Complete);
+    gateway.idle();
+    assert!(is_gone(worker));
+    gateway.metric("rendergate_worker_restarts_total{reason=\"didnt_exit\"} 1");
+}
+
+#[test]
+fn a_hook_that_says_something_else_ends_its_stream() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("");
+    hook.accepted();
+    let second = session::HookToGateway::Job {
+        protocol: session::PROTOCOL,
+        transcode: Box::new(gateway.transcode("")),
+    };
+    hook.channel.send(&second, &[]).unwrap();
+    gateway.idle();
+    gateway.metric("rendergate_bad_connections_total{reason=\"second_job\"} 1");
+}
+
+#[test]
+fn the_next_stream_of_a_directory_waits_for_the_last_to_be_cleared_away() {
+    let gateway = Gateway::ready("[worker]\nrefill_seconds = 0.0\n");
+    let mut hook = gateway.hook("ignore-eof");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    hook.segment(5);
+    drop(hook);
+    let mut next = gateway.hook("segments=1,every=1");
+    next.accepted();
+    assert!(is_gone(worker));
+    assert_eq!(next.ended(), Ending::Complete);
+}
