@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::line::Line;
 use crate::processes::memory_kib;
 use crate::stack::{Stack, pause};
 
@@ -25,14 +24,14 @@ pub struct Cost {
     pub accepted: Option<Duration>,
 }
 
-/// Runs the line to its end. With a stack, `program` is the hook and its gateway's and worker's
+/// Runs the call to its end. With a stack, `program` is the hook and its gateway's and worker's
 /// memory count.
 ///
 /// # Errors
 /// If it doesn't start or fails.
-pub fn run(program: &Path, line: &Line<'_>, stack: Option<&Stack>) -> Result<Cost> {
+pub fn run(program: &Path, arguments: &[String], stack: Option<&Stack>) -> Result<Cost> {
     let started = Instant::now();
-    let mut child = spawn(program, line, stack)?;
+    let mut child = spawn(program, arguments, stack)?;
     let stderr = child.stderr.take();
     let reader: JoinHandle<(Option<Duration>, String)> = std::thread::spawn(move || {
         let mut accepted = None;
@@ -72,56 +71,16 @@ pub fn run(program: &Path, line: &Line<'_>, stack: Option<&Stack>) -> Result<Cos
     Ok(Cost { wall, peak_kib: peak, own_peak_kib: own_peak, accepted })
 }
 
-/// Starts the line as Jellyfin would.
+/// Starts the call as Jellyfin would.
 ///
 /// # Errors
 /// If the program can't be started.
-pub fn spawn(program: &Path, line: &Line<'_>, stack: Option<&Stack>) -> Result<Child> {
+pub fn spawn(program: &Path, arguments: &[String], stack: Option<&Stack>) -> Result<Child> {
     let mut command = Command::new(program);
-    command
-        .args(line.arguments())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     if let Some(stack) = stack {
         let (name, endpoint) = stack.endpoint();
         command.env(name, endpoint);
     }
     Ok(command.spawn()?)
-}
-
-/// Time from the call to the moment at which Jellyfin could serve its first segment: the segment
-/// is there and the next one exists (contract 4, step 4). Then the call is stopped with `q`.
-///
-/// # Errors
-/// If there is no segment within a minute.
-pub fn first_servable(
-    program: &Path,
-    line: &Line<'_>,
-    stack: Option<&Stack>,
-) -> Result<Duration> {
-    let first = line.directory.join(line.segment(line.first_segment));
-    let next = line.directory.join(line.segment(line.first_segment + 1));
-    let started = Instant::now();
-    let mut child = spawn(program, line, stack)?;
-    // Nobody reads: the pipe must not fill up.
-    let stderr = child.stderr.take();
-    let reader = std::thread::spawn(move || {
-        stderr.map(|mut pipe| std::io::copy(&mut pipe, &mut std::io::sink()))
-    });
-    let servable = loop {
-        let whole = first.metadata().is_ok_and(|file| file.len() > 0);
-        if whole && (next.exists() || child.try_wait()?.is_some()) {
-            break started.elapsed();
-        }
-        ensure!(child.try_wait()?.is_none(), "{} ended without a segment", program.display());
-        ensure!(started.elapsed() < Duration::from_secs(60), "no segment within a minute");
-        pause(1);
-    };
-    if let Some(stdin) = &mut child.stdin {
-        std::io::Write::write_all(stdin, b"q\n")?;
-    }
-    child.wait()?;
-    let _ = reader.join();
-    Ok(servable)
 }

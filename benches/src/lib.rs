@@ -1,4 +1,4 @@
-//! The whole stack as one thing to start and measure: gateway, hook, clips, Jellyfin's command.
+//! The whole stack as one thing to start and measure: gateway, hook, clips, sessions.
 //!
 //! The programs in `bin/` stand on it: `demo`, `main-job` (the benchmark), `kills`, `seam`.
 #![forbid(unsafe_code)]
@@ -6,6 +6,6 @@
 pub mod clip;
 pub mod figures;
 pub mod job;
-pub mod line;
+pub mod play;
 pub mod processes;
 pub mod stack;

@@ -22,7 +22,8 @@ pub fn running(program: &Path) -> Vec<Process> {
         let executable = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         (executable == program).then_some(())?;
         let parent = status(pid, "PPid:")? as u32;
-        let alive = !fs::read_to_string(format!("/proc/{pid}/status")).ok()?.contains("\nState:\tZ");
+        let alive =
+            !fs::read_to_string(format!("/proc/{pid}/status")).ok()?.contains("\nState:\tZ");
         alive.then_some(Process { pid, parent, executable })
     })
     .collect()

@@ -33,12 +33,8 @@ impl Stack {
         // Whoever binds port 0 learns a free one; it may be taken again, which the start reports.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let gateway = spawn(binaries, folder, &address)?;
-        let mut stack = Self {
-            binaries: binaries.to_owned(),
-            folder: folder.to_owned(),
-            address,
-            gateway,
-        };
+        let mut stack =
+            Self { binaries: binaries.to_owned(), folder: folder.to_owned(), address, gateway };
         stack.wait_ready()?;
         Ok(stack)
     }

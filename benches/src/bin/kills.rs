@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use benches::clip::{self, Clip};
-use benches::line::Line;
+use benches::play;
 use benches::processes::{descriptors, memory_kib, running};
 use benches::stack::{Stack, pause, signal};
+use jellyfin_sim::Container;
 use rustix::process::Signal;
 
 const CLIP: Clip = Clip { width: 320, height: 180, rate: "25", seconds: 60 };
@@ -97,7 +98,10 @@ fn flat(
         }
     }
     let (after, fds_after) = (memory(stack)?, descriptors(stack.pid()));
-    println!("gateway: {before} KiB, {fds} descriptors; {} streams later {after} KiB, {fds_after} descriptors", 2 * WARM_UP);
+    println!(
+        "gateway: {before} KiB, {fds} descriptors; {} streams later {after} KiB, {fds_after} descriptors",
+        2 * WARM_UP
+    );
     ensure!(after <= before + GROWTH_KIB, "the gateway grew from {before} to {after} KiB");
     ensure!(fds_after <= fds + 2, "descriptors leak: {fds} before, {fds_after} after");
     Ok(())
@@ -118,18 +122,11 @@ fn kill_once(
     let directory = folder.join("transcodes");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)?;
-    let line = Line {
-        input: clip,
-        directory: &directory,
-        id: "0123456789abcdef0123456789abcdef",
-        fmp4,
-        first_segment: 0,
-        height: 180,
-        preset: "ultrafast",
-    };
+    let container = if fmp4 { Container::Fmp4 } else { Container::Ts };
+    let command = play::command(clip, &directory, container, CLIP.height);
     let (name, endpoint) = stack.endpoint();
     let mut hook = Command::new(stack.hook()?)
-        .args(line.arguments())
+        .args(command.at(0, f64::from(CLIP.seconds)))
         .env(name, endpoint)
         // Were the hook to fall back, that must show, not pass for a clean end.
         .env("RENDERGATE_FFMPEG", "/bin/false")
@@ -152,7 +149,7 @@ fn kill_once(
         signal(hook.id(), Signal::TERM);
     }
     settle(stack, &mut hook, worker, victim)?;
-    inspect(&directory, line.id, line.extension())
+    inspect(&directory, &command.id, &command.extension)
 }
 
 /// Waits until hook and worker are gone and every other worker has a living gateway.
@@ -184,7 +181,7 @@ fn inspect(directory: &Path, id: &str, extension: &str) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         ensure!(!name.ends_with(".tmp"), "a temporary file is left: {name}");
-        if let Some(stem) = name.strip_suffix(&format!(".{extension}")) {
+        if let Some(stem) = name.strip_suffix(extension) {
             let number = stem.strip_prefix(id).context("a foreign file")?;
             ensure!(number.parse::<i64>().is_ok(), "no segment number in {name}");
             ensure!(entry.metadata()?.len() > 0, "an empty segment is left: {name}");

@@ -14,12 +14,12 @@ use anyhow::{Context, Result, bail};
 use benches::clip::{self, Clip};
 use benches::figures::{Figure, table};
 use benches::job::{self, Cost};
-use benches::line::Line;
+use benches::play::{command, first_servable, settings};
 use benches::stack::{Stack, pause};
+use jellyfin_sim::{CommandLine, Container};
 use serde_json::json;
 
 const CLIP: Clip = Clip { width: 1920, height: 1080, rate: "24000/1001", seconds: 40 };
-const ID: &str = "00112233445566778899aabbccddeeff";
 /// Where the seek goes: not a keyframe of the clip, so that both have to decode up to it.
 const SEEK_SEGMENT: u32 = 8;
 const PROBES: usize = 30;
@@ -90,16 +90,8 @@ fn real_ffmpeg() -> Result<PathBuf> {
 }
 
 impl Bench {
-    fn line(&self, first_segment: u32) -> Line<'_> {
-        Line {
-            input: &self.clip,
-            directory: &self.directory,
-            id: ID,
-            fmp4: false,
-            first_segment,
-            height: 720,
-            preset: "veryfast",
-        }
+    fn command(&self) -> CommandLine {
+        command(&self.clip, &self.directory, Container::Ts, 720)
     }
 
     fn fresh(&self) -> Result<()> {
@@ -111,8 +103,7 @@ impl Bench {
         let hook = self.stack.hook()?;
         let version = |program: &Path| -> Result<f64> {
             let started = Instant::now();
-            let status =
-                Command::new(program).arg("-version").stdout(Stdio::null()).status()?;
+            let status = Command::new(program).arg("-version").stdout(Stdio::null()).status()?;
             anyhow::ensure!(status.success(), "{} -version failed", program.display());
             Ok(started.elapsed().as_secs_f64() * 1e3)
         };
@@ -130,38 +121,33 @@ impl Bench {
     }
 
     fn first_segment(&self, name: &str, segment: u32, runs: usize) -> Result<Option<Figure>> {
-        let hook = self.stack.hook()?;
         let mut pairs = Vec::new();
         for run in 0..runs {
-            let ours = || {
+            let measure = |stack: Option<&Stack>| {
                 self.fresh()?;
                 pause(SETTLE_MS);
-                let time = job::first_servable(&hook, &self.line(segment), Some(&self.stack))?;
-                Ok(time.as_secs_f64())
+                let settings = settings(stack, &self.ffmpeg, CLIP.seconds)?;
+                first_servable(settings, self.command(), segment)
             };
-            let theirs = || {
-                self.fresh()?;
-                pause(SETTLE_MS);
-                Ok(job::first_servable(&self.ffmpeg, &self.line(segment), None)?.as_secs_f64())
-            };
-            pairs.push(in_turn(run, ours, theirs)?);
+            pairs.push(in_turn(run, || measure(Some(&self.stack)), || measure(None))?);
         }
         Ok(Figure::paired(&format!("first servable segment, {name}"), "s", &pairs))
     }
 
     fn whole_file(&self, runs: usize) -> Result<Vec<Figure>> {
         let hook = self.stack.hook()?;
+        let call = self.command().at(0, f64::from(CLIP.seconds));
         let mut costs: Vec<(Cost, Cost)> = Vec::new();
         for run in 0..runs {
             let ours = || {
                 self.fresh()?;
                 pause(SETTLE_MS);
-                job::run(&hook, &self.line(0), Some(&self.stack))
+                job::run(&hook, &call, Some(&self.stack))
             };
             let theirs = || {
                 self.fresh()?;
                 pause(SETTLE_MS);
-                job::run(&self.ffmpeg, &self.line(0), None)
+                job::run(&self.ffmpeg, &call, None)
             };
             costs.push(in_turn(run, ours, theirs)?);
         }
@@ -170,15 +156,16 @@ impl Bench {
         };
         let speed = |cost: &Cost| f64::from(CLIP.seconds) / cost.wall.as_secs_f64();
         let mib = |kib: u64| kib as f64 / 1024.0;
-        let accepted: Vec<f64> = costs
-            .iter()
-            .filter_map(|(ours, _)| Some(ours.accepted?.as_secs_f64() * 1e3))
-            .collect();
-        let hooks: Vec<f64> =
-            costs.iter().map(|(ours, _)| mib(ours.own_peak_kib)).collect();
+        let accepted: Vec<f64> =
+            costs.iter().filter_map(|(ours, _)| Some(ours.accepted?.as_secs_f64() * 1e3)).collect();
+        let hooks: Vec<f64> = costs.iter().map(|(ours, _)| mib(ours.own_peak_kib)).collect();
         Ok([
             Figure::paired("whole file, speed", "x", &pairs(speed)),
-            Figure::paired("peak memory, all processes of the stream", "MiB", &pairs(|cost| cost.peak_kib as f64 / 1024.0)),
+            Figure::paired(
+                "peak memory, all processes of the stream",
+                "MiB",
+                &pairs(|cost| cost.peak_kib as f64 / 1024.0),
+            ),
             Figure::single("hook start to stream accepted", "ms", &accepted),
             Figure::single("hook, peak memory", "MiB", &hooks),
         ]

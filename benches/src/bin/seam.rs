@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use benches::clip::{self, Clip};
 use benches::job;
-use benches::line::{Line, SEGMENT_SECONDS};
+use benches::play::{SEGMENT_SECONDS, command};
 use benches::stack::{Stack, pause};
+use jellyfin_sim::{CommandLine, Container};
 use serde_json::Value;
 
 const CLIP: Clip = Clip { width: 640, height: 360, rate: "24000/1001", seconds: 30 };
-const ID: &str = "fedcba9876543210fedcba9876543210";
 /// First segment of the second run.
 const SEAM: u32 = 4;
 
@@ -59,56 +59,55 @@ fn main() -> Result<()> {
 }
 
 /// Leaves the segments of both runs in `directory`, and a playlist of all.
-fn two_runs(stack: &Stack, clip: &Path, directory: &Path, fmp4: bool, old_init: bool) -> Result<()> {
-    let line = |first_segment| Line {
-        input: clip,
-        directory,
-        id: ID,
-        fmp4,
-        first_segment,
-        height: 360,
-        preset: "veryfast",
-    };
-    let first = line(0);
+fn two_runs(
+    stack: &Stack,
+    clip: &Path,
+    directory: &Path,
+    fmp4: bool,
+    old_init: bool,
+) -> Result<()> {
+    let container = if fmp4 { Container::Fmp4 } else { Container::Ts };
+    let session = command(clip, directory, container, CLIP.height);
+    let runtime = f64::from(CLIP.seconds);
     let hook = stack.hook()?;
-    let mut child = job::spawn(&hook, &first, Some(stack))?;
+    let mut child = job::spawn(&hook, &session.at(0, runtime), Some(stack))?;
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !directory.join(first.segment(SEAM)).exists() {
+    while !session.segment(SEAM.into()).exists() {
         ensure!(Instant::now() < deadline, "no segment {SEAM} after a minute");
         ensure!(child.try_wait()?.is_none(), "the first run ended early");
         pause(2);
     }
     child.stdin.take().context("stdin is a pipe")?.write_all(b"q\n")?;
     ensure!(child.wait()?.success(), "the first run failed after q");
-    let init = directory.join(format!("{ID}-1.mp4"));
+    let init = session.segment(-1);
     let kept = fs::read(&init).unwrap_or_default();
     for number in SEAM.. {
-        if fs::remove_file(directory.join(first.segment(number))).is_err() {
+        if fs::remove_file(session.segment(number.into())).is_err() {
             break;
         }
     }
-    let second = line(SEAM);
-    job::run(&hook, &second, Some(stack))?;
+    job::run(&hook, &session.at(SEAM.into(), runtime), Some(stack))?;
     if old_init {
         ensure!(!kept.is_empty(), "the first run wrote no init file");
         fs::write(&init, kept)?;
     }
-    fs::write(directory.join("main.m3u8"), playlist(&second, fmp4))?;
+    fs::write(directory.join("main.m3u8"), playlist(&session, fmp4))?;
     Ok(())
 }
 
 /// The playlist as Jellyfin generates it: from the runtime alone.
-fn playlist(line: &Line<'_>, fmp4: bool) -> String {
+fn playlist(session: &CommandLine, fmp4: bool) -> String {
     let version = if fmp4 { 7 } else { 3 };
     let mut text = format!(
         "#EXTM3U\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-VERSION:{version}\n\
          #EXT-X-TARGETDURATION:{SEGMENT_SECONDS}\n#EXT-X-MEDIA-SEQUENCE:0\n"
     );
     if fmp4 {
-        let _ = writeln!(text, "#EXT-X-MAP:URI=\"{ID}-1.mp4\"");
+        let _ = writeln!(text, "#EXT-X-MAP:URI=\"{}-1.mp4\"", session.id);
     }
     for number in 0..CLIP.seconds / SEGMENT_SECONDS {
-        let _ = writeln!(text, "#EXTINF:{SEGMENT_SECONDS}.000000,\n{}", line.segment(number));
+        let name = format!("{}{number}{}", session.id, session.extension);
+        let _ = writeln!(text, "#EXTINF:{SEGMENT_SECONDS}.000000,\n{name}");
     }
     text.push_str("#EXT-X-ENDLIST\n");
     text
