@@ -19,9 +19,9 @@ pub const DEFAULT_FIRST_MESSAGE_SECONDS: f64 = 2.0;
 pub const DEFAULT_MAX_CONNECTIONS: usize = 256;
 /// No limit by count: a machine is full by work, not by number; admission by cost decides that.
 pub const DEFAULT_MAX_STREAMS: usize = 0;
-/// Seconds a job waits for a worker. A viewer who waits longer is better served by the local
-/// ffmpeg, which starts within one.
-pub const DEFAULT_ACCEPT_SECONDS: f64 = 10.0;
+/// Seconds a job waits for a worker. The hook itself gives up after three; below that its log says
+/// why.
+pub const DEFAULT_ACCEPT_SECONDS: f64 = 2.5;
 /// Seconds for a worker to report its running graph. Reading the head of a file from a sleeping
 /// disk can take ten.
 pub const DEFAULT_RUNNING_SECONDS: f64 = 20.0;

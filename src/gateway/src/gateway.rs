@@ -38,8 +38,8 @@ use crate::{http, logging};
 /// Pause after a failed accept: it fails for want of descriptors or memory, and would fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a job waits for its predecessor in the same directory to be cleared away. Longer than
-/// a worker's grace; beyond it two writers are the lesser evil.
-const CLEARING_LIMIT: Duration = Duration::from_secs(4);
+/// a worker's grace, shorter than a hook's patience; beyond it two writers are the lesser evil.
+const CLEARING_LIMIT: Duration = Duration::from_millis(2500);
 /// Beyond `streams.quit_seconds`, for clearing away.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// Threads for what may wait on a disk. They end when idle.

@@ -5,10 +5,12 @@
 //! itself with this hidden command, which prepares the process and becomes the worker: same
 //! process id, nothing left in memory.
 //!
-//! The signal at the parent's death (`PR_SET_PDEATHSIG`) is kept across `execve`. It is tied to
-//! the *thread* that started the process, so the gateway starts workers only from its main thread,
-//! which lives as long as the process. It is SIGTERM, not SIGKILL: the worker then still holds the
-//! output directory, and is the only one left who can take away its temporary files.
+//! A worker notices the gateway's death by the end of its control socket, and clears away what it
+//! was writing. The signal at the parent's death (`PR_SET_PDEATHSIG`) is for one that hangs. It is
+//! SIGTERM, not SIGKILL: the worker is then the only one left who holds the output directory, and
+//! is expected to take the signal as a term for the clearing, not to die of it at once. It is kept
+//! across `execve`, and tied to the *thread* that started the process, so the gateway starts
+//! workers only from its main thread, which lives as long as the process.
 //!
 //! The worker finds its end of the control socket as standard input; standard output is
 //! `/dev/null`, standard error is a pipe to the gateway's log.

@@ -1,6 +1,6 @@
 //! The table of streams: what runs, for whom, how far it is.
 //!
-//! Invariant: a stream is in the table exactly as long as its [`Entry`] lives, so that the list
+//! Invariant: a stream is in the table exactly as long as its `Entry` lives, so that the list
 //! and the per-stream metrics can't outlive it.
 
 use std::collections::BTreeMap;

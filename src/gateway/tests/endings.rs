@@ -78,12 +78,13 @@ fn hook_dies() {
 #[test]
 fn hook_dies_and_the_worker_does_not_listen() {
     let gateway = Gateway::ready("");
-    let mut hook = gateway.hook("every=30,ignore-eof");
+    let mut hook = gateway.hook("every=300,ignore-eof");
     let worker = gateway.worker_of(hook.accepted()).unwrap();
-    hook.segment(6);
+    hook.segment(5);
+    until("the empty segment is there", || gateway.files().contains("abc6.ts"));
     drop(hook);
     // Its empty segment is not left for as long as the worker is waited for.
-    until("the empty segment is gone", || !gateway.files().contains("abc7.ts"));
+    until("the empty segment is gone", || !gateway.files().contains("abc6.ts"));
     gateway.idle();
     assert!(is_gone(worker));
     gateway.out_is_clean();
