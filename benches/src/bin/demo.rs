@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -110,35 +109,35 @@ fn check(session: &CommandLine) -> Result<String> {
     }
     names.sort();
     ensure!(!names.is_empty(), "no segments in {}", session.directory.display());
-    let joined = session.directory.join("joined.bin");
-    let mut file = fs::File::create(&joined)?;
-    if session.has_init {
-        file.write_all(&fs::read(session.segment(-1))?)?;
+    // One by one: counters of two runs needn't fit together, players start anew at each seek.
+    let mut kinds = String::new();
+    for (number, path) in &names {
+        let piece = session.directory.join("piece.tmp");
+        let init = if session.has_init { fs::read(session.segment(-1))? } else { Vec::new() };
+        fs::write(&piece, [init, fs::read(path)?].concat())?;
+        let probe = Command::new("ffprobe")
+            .args(["-v", "error", "-show_entries", "stream=codec_name,width,height,channels"])
+            .args(["-of", "csv=p=0"])
+            .arg(&piece)
+            .output()
+            .context("ffprobe is needed: apt install ffmpeg")?;
+        let decode = Command::new("ffmpeg")
+            .args(["-v", "error", "-xerror", "-i"])
+            .arg(&piece)
+            .args(["-f", "null", "-"])
+            .stdin(Stdio::null())
+            .output()?;
+        fs::remove_file(&piece)?;
+        let said = String::from_utf8_lossy(&decode.stderr);
+        ensure!(decode.status.success(), "segment {number} doesn't decode: {said}");
+        kinds = String::from_utf8(probe.stdout)?;
     }
-    for (_, path) in &names {
-        file.write_all(&fs::read(path)?)?;
-    }
-    drop(file);
-    let probe = Command::new("ffprobe")
-        .args(["-v", "error", "-show_entries", "stream=codec_name,width,height,channels"])
-        .args(["-of", "csv=p=0"])
-        .arg(&joined)
-        .output()
-        .context("ffprobe is needed: apt install ffmpeg")?;
-    let decode = Command::new("ffmpeg")
-        .args(["-v", "error", "-xerror", "-i"])
-        .arg(&joined)
-        .args(["-f", "null", "-"])
-        .stdin(Stdio::null())
-        .output()?;
-    fs::remove_file(&joined)?;
-    let said = String::from_utf8_lossy(&decode.stderr);
-    ensure!(decode.status.success(), "the segments don't decode: {said}");
-    let mut streams: Vec<&str> = std::str::from_utf8(&probe.stdout)?
+    let mut streams: Vec<&str> = kinds
         .lines()
         .map(|line| line.trim_end_matches(','))
         .filter(|line| !line.is_empty())
         .collect();
+    streams.sort_unstable();
     streams.dedup();
     Ok(format!("{} segments decode without error ({})", names.len(), streams.join("; ")))
 }

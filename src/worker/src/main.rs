@@ -4,6 +4,14 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
+
+/// Time to clear away after the gateway's death before the process ends in any case.
+const CLEAR_AWAY: Duration = Duration::from_secs(2);
 
 const HELP: &str = "\
 rendergate-worker runs one stream for the gateway and ends with it.
@@ -29,6 +37,10 @@ fn main() -> ExitCode {
         }
         None => {}
     }
+    if let Err(error) = outlive_sigterm() {
+        eprintln!("rendergate-worker: can't handle SIGTERM: {error}");
+        return ExitCode::FAILURE;
+    }
     let outcome = io::stdin()
         .as_fd()
         .try_clone_to_owned()
@@ -41,4 +53,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// SIGTERM comes from the kernel when the gateway has died (`PR_SET_PDEATHSIG`). The end of the
+/// control socket says the same and leads to an orderly end, so the signal only sets a limit: a
+/// worker that hangs in a driver must not outlive its gateway.
+fn outlive_sigterm() -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM])?;
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            end_anyway();
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the last resort of a process that doesn't end")]
+fn end_anyway() {
+    thread::sleep(CLEAR_AWAY);
+    std::process::exit(1);
 }
