@@ -152,6 +152,9 @@ fn encode_audio(
     }
     if let Some(channels) = plan.channels {
         facts.insert("channels", channels.to_string());
+        if let Some(mask) = speakers(channels) {
+            facts.insert("channel_mask", format!("(bitmask){mask:#x}"));
+        }
     }
     // ffmpeg's native encoders fall back to 128 kbit/s; the elements' own defaults differ.
     let bitrate = plan.bitrate.unwrap_or(128_000);
@@ -164,6 +167,20 @@ fn encode_audio(
     nodes.extend(stages.sound.iter().filter_map(|stage| stage.resolve(&facts)));
     nodes.push(encoder.resolve(&facts));
     Ok(TrackGraph { nodes, queues: Vec::new(), priming: encoder.priming, copied: false })
+}
+
+/// ffmpeg's default layout for a number of channels, in GStreamer's bits: surround speakers stand
+/// behind, as in AAC's own layouts, and not at the sides, for which AAC has no number.
+fn speakers(channels: u32) -> Option<u32> {
+    match channels {
+        2 => Some(0x3),
+        3 => Some(0x103),
+        4 => Some(0x107),
+        5 => Some(0x37),
+        6 => Some(0x3f),
+        8 => Some(0xc3f),
+        _ => None,
+    }
 }
 
 /// The bit rate of MPEG-1 layer III nearest to and not above the one asked for (ISO/IEC 11172-3

@@ -29,7 +29,80 @@ pub fn first_pts_ns(file: BorrowedFd<'_>, pid: u16) -> Option<i64> {
     None
 }
 
-fn find(data: &[u8], pid: u16) -> Option<i64> {
+/// The elementary streams in the order in which the program maps name them, which is the order in
+/// which ffmpeg counts them. Empty if no map is found in the first megabytes.
+pub fn elementary_streams(file: BorrowedFd<'_>) -> Vec<u16> {
+    let mut data = vec![0; SEARCH];
+    let mut filled = 0;
+    while filled < data.len() {
+        match rustix::io::pread(file, &mut data[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return Vec::new(),
+        }
+    }
+    streams_of(&data[..filled])
+}
+
+fn streams_of(data: &[u8]) -> Vec<u16> {
+    let mut maps: Vec<u16> = Vec::new();
+    let mut streams = Vec::new();
+    let mut seen = Vec::new();
+    // The section that is being put together, and of which PID.
+    let mut sections: Vec<(u16, Vec<u8>)> = Vec::new();
+    for packet in packets(data).into_iter().flatten() {
+        let Some((pid, starts, payload)) = payload_of(packet) else { continue };
+        if pid != 0 && !maps.contains(&pid) {
+            continue;
+        }
+        if starts {
+            let skip = 1 + payload.first().map_or(0, |pointer| usize::from(*pointer));
+            sections.retain(|(other, _)| *other != pid);
+            sections.push((pid, payload.get(skip..).unwrap_or_default().to_vec()));
+        } else if let Some((_, section)) = sections.iter_mut().find(|(other, _)| *other == pid) {
+            section.extend_from_slice(payload);
+        }
+        let Some((_, section)) = sections.iter().find(|(other, _)| *other == pid) else { continue };
+        let Some(body) = section_body(section) else { continue };
+        if pid == 0 {
+            let programs = body.chunks_exact(4).filter(|program| program[..2] != [0, 0]);
+            maps = programs.map(|program| pid_at(&program[2..])).collect();
+        } else if !seen.contains(&pid) {
+            seen.push(pid);
+            streams.extend(map_entries(body));
+            if seen.len() == maps.len() {
+                break;
+            }
+        }
+    }
+    streams
+}
+
+/// What lies between a section's header and its check sum, once it is complete.
+fn section_body(section: &[u8]) -> Option<&[u8]> {
+    let length = usize::from(u16::from_be_bytes([section.get(1)? & 0x0f, *section.get(2)?]));
+    section.get(8..(3 + length).checked_sub(4)?).filter(|_| section.len() >= 3 + length)
+}
+
+fn pid_at(data: &[u8]) -> u16 {
+    u16::from_be_bytes([data[0] & 0x1f, data[1]])
+}
+
+fn map_entries(body: &[u8]) -> Vec<u16> {
+    let length = |data: &[u8]| usize::from(u16::from_be_bytes([data[0] & 0x0f, data[1]]));
+    let mut streams = Vec::new();
+    let descriptors = body.get(2..4).map_or(0, length);
+    let mut rest = body.get(4 + descriptors..).unwrap_or_default();
+    while rest.len() >= 5 {
+        streams.push(pid_at(&rest[1..]));
+        rest = rest.get(5 + length(&rest[3..])..).unwrap_or_default();
+    }
+    streams
+}
+
+/// The packets from the first that is one.
+fn packets(data: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     // 192-byte packets (M2TS) carry four bytes in front of the sync byte.
     let (start, stride) = (0..192.min(data.len())).find_map(|start| {
         [PACKET, 192].into_iter().find_map(|stride| {
@@ -37,19 +110,27 @@ fn find(data: &[u8], pid: u16) -> Option<i64> {
             (data.get(start) == Some(&SYNC) && (1..5).all(is_sync)).then_some((start, stride))
         })
     })?;
-    data[start..].chunks(stride).find_map(|packet| pts_of(packet, pid))
+    Some(data[start..].chunks(stride))
 }
 
-fn pts_of(packet: &[u8], pid: u16) -> Option<i64> {
+fn find(data: &[u8], pid: u16) -> Option<i64> {
+    packets(data)?.find_map(|packet| pts_of(packet, pid))
+}
+
+/// PID, whether something begins in it, and what it carries.
+fn payload_of(packet: &[u8]) -> Option<(u16, bool, &[u8])> {
     let header = packet.first_chunk::<4>()?;
-    let packet_pid = u16::from_be_bytes([header[1] & 0x1f, header[2]]);
-    let starts = header[1] & 0x40 != 0;
-    if header[0] != SYNC || packet_pid != pid || !starts {
+    if header[0] != SYNC || header[3] & 0x10 == 0 {
         return None;
     }
     let adaptation = header[3] & 0x20 != 0;
     let skip = if adaptation { 1 + usize::from(*packet.get(4)?) } else { 0 };
-    let pes = packet.get(4 + skip..PACKET.min(packet.len()))?;
+    let payload = packet.get(4 + skip..PACKET.min(packet.len()))?;
+    Some((u16::from_be_bytes([header[1] & 0x1f, header[2]]), header[1] & 0x40 != 0, payload))
+}
+
+fn pts_of(packet: &[u8], pid: u16) -> Option<i64> {
+    let (_, _, pes) = payload_of(packet).filter(|(own, starts, _)| *own == pid && *starts)?;
     if pes.get(..3)? != [0, 0, 1] || pes.get(7)? & 0x80 == 0 {
         return None;
     }
@@ -84,5 +165,22 @@ mod tests {
         assert_eq!(find(&data, 300), None);
         assert_eq!(find(&data[..7], 256), None);
         assert_eq!(find(&[], 256), None);
+    }
+
+    #[test]
+    fn streams_in_the_order_of_the_map() {
+        let programs = [0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0x00, 9, 9, 9, 9];
+        let map = [
+            &[0, 2, 0xb0, 23, 0, 1, 0xc1, 0, 0, 0xe1, 1, 0xf0, 0][..],
+            &[0x1b, 0xe1, 2, 0xf0, 0, 0x86, 0xe1, 0x10, 0xf0, 0, 9, 9, 9, 9],
+        ]
+        .concat();
+        let mut data = packet(0, &programs);
+        data.extend(packet(256, &map));
+        for _ in 0..4 {
+            data.extend(packet(0x1fff, &[]));
+        }
+        assert_eq!(streams_of(&data), [258, 272]);
+        assert_eq!(streams_of(&data[..300]), Vec::<u16>::new());
     }
 }

@@ -1,7 +1,7 @@
 //! From a graph's description to elements, and from their samples to the writer.
 
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use gstreamer as gst;
@@ -10,6 +10,7 @@ use gstreamer_app as gst_app;
 
 use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
 use crate::graph::TrackGraph;
+use crate::reorder::Reorder;
 use crate::source::{SourceError, make};
 use crate::stages::Node;
 use crate::timeline::{Gate, Timeline, signed_ns};
@@ -66,6 +67,8 @@ pub struct TrackSettings {
     pub timeline: Timeline,
     /// Frame rate, if it isn't the decoder's.
     pub rate: Option<(u32, u32)>,
+    /// Decoding times must be found from the presentation times.
+    pub reorder: bool,
     /// Period of the keyframe grid.
     pub keyframes_every: Option<f64>,
     /// Pause and early end.
@@ -173,6 +176,8 @@ fn sink(
     let track = settings.track;
     let timeline = settings.timeline;
     let (priming, copied) = (graph.priming, graph.copied);
+    let reorder = settings.reorder.then(|| Arc::new(Mutex::new(Reorder::default())));
+    let rest = reorder.clone();
     let mut last_caps = None;
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
@@ -182,25 +187,46 @@ fn sink(
                 let fresh = (caps != last_caps).then(|| caps.clone()).flatten();
                 let shift = priming_ns(priming, caps.as_ref());
                 let timeline = if copied { timeline } else { Timeline::default() };
-                match encoded(&sample, track, fresh, &timeline, copied, shift) {
-                    Some(output) => {
-                        // Only now do they travel; a sample before the start takes none along.
-                        last_caps = caps;
-                        samples
-                            .send(output)
-                            .map(|()| gst::FlowSuccess::Ok)
-                            .map_err(|_| gst::FlowError::Eos)
-                    }
-                    None => Ok(gst::FlowSuccess::Ok),
+                let Some(output) = encoded(&sample, track, fresh, &timeline, copied, shift) else {
+                    return Ok(gst::FlowSuccess::Ok);
+                };
+                // Only now do they travel; a sample before the start takes none along.
+                last_caps = caps;
+                let ready = match &reorder {
+                    Some(reorder) => timed(reorder, Some(output)),
+                    None => vec![output],
+                };
+                for output in ready {
+                    samples.send(output).map_err(|_| gst::FlowError::Eos)?;
                 }
+                Ok(gst::FlowSuccess::Ok)
             })
             .eos(move |_| {
-                // The writer may be gone already.
-                let _ = ends.send(Output::End { track });
+                let last = rest.as_ref().map(|reorder| timed(reorder, None)).unwrap_or_default();
+                for output in last.into_iter().chain([Output::End { track }]) {
+                    // The writer may be gone already.
+                    let _ = ends.send(output);
+                }
             })
             .build(),
     );
     sink
+}
+
+/// Passes a sample through the reordering, or, with none, gets the last ones out of it.
+fn timed(reorder: &Mutex<Reorder<Output>>, output: Option<Output>) -> Vec<Output> {
+    let mut reorder = reorder.lock().unwrap_or_else(PoisonError::into_inner);
+    let ready = match output {
+        Some(Output::Sample { pts, .. }) => output.map(|output| reorder.push(pts, output)),
+        _ => Some(reorder.flush()),
+    };
+    let mut ready = ready.unwrap_or_default();
+    for (time, output) in &mut ready {
+        if let Output::Sample { dts, .. } = output {
+            *dts = *time;
+        }
+    }
+    ready.into_iter().map(|(_, output)| output).collect()
 }
 
 /// How much earlier than the first sample an encoder begins, in ns.

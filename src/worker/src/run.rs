@@ -208,19 +208,36 @@ impl Stream {
         files: Vec<OwnedFd>,
         directory: OwnedFd,
     ) -> Result<(Self, String), Ending> {
-        let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         let pipeline = gst::Pipeline::new();
+        let started =
+            Self::start_in(&pipeline, stages, channel, id, plan, files, directory);
+        if started.is_err() {
+            let _ = pipeline.set_state(gst::State::Null);
+        }
+        started
+    }
+
+    fn start_in(
+        pipeline: &gst::Pipeline,
+        stages: &Stages,
+        channel: Channel,
+        id: StreamId,
+        plan: &Transcode,
+        files: Vec<OwnedFd>,
+        directory: OwnedFd,
+    ) -> Result<(Self, String), Ending> {
+        let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
             .set_state(gst::State::Paused)
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
         let gate = Arc::new(Gate::default());
-        let sources = open_sources(&pipeline, stages, plan, files)?;
+        let sources = open_sources(pipeline, stages, plan, files)?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
         let description =
-            link(&pipeline, stages, plan, &sources, &gate, &wake).map_err(Ending::from)?;
-        watch_bus(&pipeline, wake.clone());
+            link(pipeline, stages, plan, &sources, &gate, &wake).map_err(Ending::from)?;
+        watch_bus(pipeline, wake.clone());
         let tracks = usize::from(plan.video.is_some()) + usize::from(plan.audio.is_some());
         let writer = Writer {
             formats: vec![None; tracks],
@@ -506,10 +523,12 @@ fn link(
         .into_iter()
         .filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
     for (track, (chain, (source, index), input)) in present.enumerate() {
+        let is_video = track == 0 && plan.video.is_some();
         let settings = TrackSettings {
             track,
             timeline: timeline(plan, input, source),
-            rate: video_rate(plan, source, index).filter(|_| track == 0 && plan.video.is_some()),
+            rate: if is_video { video_rate(plan, source, index) } else { None },
+            reorder: is_video && chain.copied && !source.has_dts(index),
             keyframes_every: keyframes(plan),
             gate: Arc::clone(gate),
         };
@@ -567,7 +586,7 @@ fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
     let zero = if plan.start_at_zero { first + own } else { 0 };
     let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first + own - zero);
-    Timeline { offset_ns: own - zero, start_ns: start.filter(|_| plan.inputs[input].accurate) }
+    Timeline { offset_ns: source.buffer_offset_ns() - zero, start_ns: start.filter(|_| plan.inputs[input].accurate) }
 }
 
 fn keyframes(plan: &Transcode) -> Option<f64> {

@@ -8,7 +8,7 @@
 //! [`Source::release`].
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::{StreamRef, StreamSelect};
@@ -17,11 +17,13 @@ use gstreamer::prelude::*;
 use session::Fault;
 
 use crate::elements::FileSource;
-use crate::frame_rate;
 use crate::graph::SourceStream;
-use crate::mpegts;
-use crate::stages::{Chain, Clock, Demuxer, Stages};
-use crate::timeline::signed_ns;
+use crate::pads::{self, LEAD_NS, Phase, Seen, Shared, lock};
+use crate::stages::{Chain, Clock, Demuxer, SeekTo, Stages};
+use crate::tracks::{self, Track};
+use crate::{frame_rate, mpegts};
+
+pub use crate::pads::Kind;
 
 /// Longest wait for a file to show its streams.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,60 +44,15 @@ fn input_error(message: impl Into<String>) -> SourceError {
     SourceError { message: message.into(), fault: Fault::Input }
 }
 
-/// Picture, sound, or neither.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Picture.
-    Video,
-    /// Sound.
-    Audio,
-    /// Subtitles and the like.
-    Other,
-}
-
-/// A demuxer's pad and what has been seen on it.
-#[derive(Debug)]
-struct Stream {
-    pad: gst::Pad,
-    probe: Option<gst::PadProbeId>,
-    kind: Kind,
-    times_ns: Vec<i64>,
-    ended: bool,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    streams: Vec<Stream>,
-    complete: bool,
-    wanted: Vec<usize>,
-    phase: Phase,
-}
-
-/// What happens to data on the pads of wanted streams. That of others is always dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Phase {
-    /// Noted and dropped.
-    #[default]
-    Looking,
-    /// Held back.
-    Holding,
-    /// Let through.
-    Open,
-}
-
-type Shared = Arc<(Mutex<Seen>, Condvar)>;
-
 /// An opened input.
 #[derive(Debug)]
 pub struct Source {
     file: Arc<OwnedFd>,
     demux: gst::Element,
     clock: Clock,
+    seek: SeekTo,
+    tracks: Option<Vec<Track>>,
     seen: Shared,
-}
-
-fn lock(shared: &Shared) -> MutexGuard<'_, Seen> {
-    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Source {
@@ -110,17 +67,19 @@ impl Source {
         file: OwnedFd,
         wanted: &[(StreamRef, Kind)],
     ) -> Result<Self, SourceError> {
-        let demuxer = find_demuxer(stages, &file)?;
+        let (demuxer, media) = find_demuxer(stages, &file)?;
+        let tracks = tracks::read(file.as_fd(), &media);
         let file = Arc::new(file);
         let reader: gst::Element = FileSource::new(Arc::clone(&file)).upcast();
         let demux = make(&demuxer.element)?;
         let seen = Shared::default();
-        watch(&demux, &seen);
+        pads::watch(&demux, &seen, demuxer.clock != Clock::Container);
         pipeline
             .add_many([&reader, &demux])
             .and_then(|()| reader.link(&demux))
             .map_err(|error| worker_error(error.to_string()))?;
-        let source = Self { file, demux, clock: demuxer.clock, seen };
+        let (clock, seek) = (demuxer.clock, demuxer.seek);
+        let source = Self { file, demux, clock, seek, tracks, seen };
         // A demuxer asks while it starts whether it may pull; a source that isn't ready says no,
         // and a demuxer that is pushed to can't seek by itself.
         let states = [
@@ -148,12 +107,12 @@ impl Source {
         loop {
             if seen.complete && seen.wanted.is_empty() {
                 for (reference, kind) in wanted {
-                    let index = select(&seen.streams, *reference, *kind)?;
+                    let index = self.find(&seen, *reference, *kind)?;
                     seen.wanted.push(index);
                 }
             }
             let ready =
-                seen.complete && seen.wanted.iter().all(|index| enough(&seen.streams[*index]));
+                seen.complete && seen.wanted.iter().all(|index| pads::enough(&seen.streams[*index]));
             if ready {
                 seen.phase = Phase::Holding;
                 return Ok(());
@@ -183,7 +142,48 @@ impl Source {
     /// # Errors
     /// If it isn't there or of another kind.
     pub fn select(&self, reference: StreamRef, kind: Kind) -> Result<usize, SourceError> {
-        select(&lock(&self.seen).streams, reference, kind)
+        self.find(&lock(&self.seen), reference, kind)
+    }
+
+    /// ffmpeg counts all streams of a file together, in the order of the container's own table.
+    fn find(
+        &self,
+        seen: &Seen,
+        reference: StreamRef,
+        kind: Kind,
+    ) -> Result<usize, SourceError> {
+        let name = kind.name();
+        let StreamSelect::Index(number) = reference.stream else {
+            return seen
+                .streams
+                .iter()
+                .position(|stream| stream.kind == kind)
+                .ok_or_else(|| input_error(format!("the file has no {name} stream")));
+        };
+        let wanted = format!("stream {}:{number} is mapped", reference.input);
+        let index = match &self.tracks {
+            Some(tracks) => {
+                let track = tracks.get(number as usize).ok_or_else(|| {
+                    input_error(format!("{wanted}, the file has {} streams", tracks.len()))
+                })?;
+                let own = |stream: &pads::Stream| self.id_of(&stream.pad) == Some(track.id);
+                seen.streams.iter().position(own).ok_or_else(|| {
+                    input_error(format!("{wanted} as {name}, it is of no known kind"))
+                })?
+            }
+            None => number as usize,
+        };
+        match seen.streams.get(index) {
+            None => Err(input_error(format!(
+                "{wanted}, the file has {} streams",
+                seen.streams.len()
+            ))),
+            Some(stream) if stream.kind != kind => Err(input_error(format!(
+                "{wanted} as {name}, it is {}",
+                stream.kind.name()
+            ))),
+            Some(_) => Ok(index),
+        }
     }
 
     /// The pad of a stream.
@@ -212,33 +212,71 @@ impl Source {
         pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
     }
 
-    /// The frame rate that ffmpeg would take for a picture stream.
+    /// The frame rate that ffmpeg would take for a picture stream, if its timestamps tell.
     pub fn frame_rate(&self, index: usize) -> Option<(u32, u32)> {
-        let caps = self.caps(index);
-        let stated = caps
-            .structure(0)
-            .and_then(|structure| structure.get::<gst::Fraction>("framerate").ok())
-            .and_then(|rate| {
-                Some((u32::try_from(rate.numer()).ok()?, u32::try_from(rate.denom()).ok()?))
-            })
-            .filter(|(numerator, denominator)| *numerator > 0 && *denominator > 0);
         let seen = lock(&self.seen);
-        frame_rate::guess(stated, &seen.streams[index].times_ns)
+        let stream = &seen.streams[index];
+        let track = self.track_of(&stream.pad);
+        let stated = match (self.clock, &track) {
+            // MP4's demuxer states an average; the table knows whether all frames are alike.
+            (Clock::Container, Some(track)) => track.rate,
+            _ => stated_rate(&stream.pad),
+        };
+        let timescale = track.and_then(|track| track.timescale);
+        frame_rate::guess(stated, &stream.times_ns, timescale)
     }
 
-    /// What to add to the demuxer's stream time to get the container's own time, ns.
+    /// Whether a stream's buffers say when they are to be decoded.
+    pub fn has_dts(&self, index: usize) -> bool {
+        lock(&self.seen).streams[index].has_dts
+    }
+
+    fn track_of(&self, pad: &gst::Pad) -> Option<&Track> {
+        let id = self.id_of(pad)?;
+        self.tracks.as_ref()?.iter().find(|track| track.id == id)
+    }
+
+    /// A stream's number in the container, which demuxers put at the end of its stream id
+    /// (Matroska's adds another behind a colon).
+    fn id_of(&self, pad: &gst::Pad) -> Option<u64> {
+        let name = pad.stream_id()?;
+        let own = name.rsplit('/').next()?.split(':').next()?;
+        u64::from_str_radix(own, if self.clock == Clock::Mpegts { 16 } else { 10 }).ok()
+    }
+
+    /// What to add to the stream time of this source's buffers to get the container's own time,
+    /// ns.
+    pub fn buffer_offset_ns(&self) -> i64 {
+        let own = match self.clock {
+            Clock::Container | Clock::Timestamps => 0,
+            Clock::Mpegts => self.clock_offset_ns() - self.ahead_ns(),
+        };
+        own - LEAD_NS as i64
+    }
+
+    /// What to add to the demuxer's stream time, as it was before the first seek, to get the
+    /// container's own time, ns.
     pub fn clock_offset_ns(&self) -> i64 {
-        if self.clock == Clock::Container {
-            return 0;
+        match self.clock {
+            Clock::Container => 0,
+            Clock::Timestamps => self.ahead_ns(),
+            Clock::Mpegts => {
+                let seen = lock(&self.seen);
+                let raw = seen.streams.iter().find_map(|stream| {
+                    let (first, _) = stream.first?;
+                    let name = stream.pad.name();
+                    let pid = u16::from_str_radix(name.rsplit('_').next()?, 16).ok()?;
+                    Some(mpegts::first_pts_ns(self.file.as_fd(), pid)? - first)
+                });
+                raw.unwrap_or(0)
+            }
         }
+    }
+
+    /// What timestamps were ahead of stream time before the first seek, ns.
+    fn ahead_ns(&self) -> i64 {
         let seen = lock(&self.seen);
-        let raw = seen.streams.iter().find_map(|stream| {
-            let first = stream.times_ns.first()?;
-            let name = stream.pad.name();
-            let pid = u16::from_str_radix(name.rsplit('_').next()?, 16).ok()?;
-            Some(mpegts::first_pts_ns(self.file.as_fd(), pid)? - first)
-        });
-        raw.unwrap_or(0)
+        seen.streams.iter().find_map(|stream| Some(stream.first?.1)).unwrap_or(0)
     }
 
     /// When the first picture or sound begins, in the demuxer's stream time, ns.
@@ -254,9 +292,13 @@ impl Source {
     /// If the demuxer refuses.
     pub fn seek(&self, index: usize, stream_ns: i64) -> Result<(), SourceError> {
         let target = gst::ClockTime::from_nseconds(stream_ns.max(0).unsigned_abs());
+        let place = match self.seek {
+            SeekTo::Keyframe => gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE,
+            SeekTo::Exact => gst::SeekFlags::ACCURATE,
+        };
         let event = gst::event::Seek::new(
             1.0,
-            gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE,
+            gst::SeekFlags::FLUSH | place,
             gst::SeekType::Set,
             target,
             gst::SeekType::None,
@@ -286,113 +328,19 @@ impl Source {
     }
 }
 
-/// Follows a demuxer's pads.
-fn watch(demux: &gst::Element, shared: &Shared) {
-    let seen = Arc::clone(shared);
-    demux.connect_pad_added(move |_, pad| {
-        let index = lock(&seen).streams.len();
-        let shared = Arc::clone(&seen);
-        let mask = gst::PadProbeType::BUFFER
-            | gst::PadProbeType::BLOCK
-            | gst::PadProbeType::EVENT_DOWNSTREAM;
-        let kind = kind_of(pad);
-        lock(&seen).streams.push(Stream {
-            pad: pad.clone(),
-            probe: None,
-            kind,
-            times_ns: Vec::new(),
-            ended: false,
-        });
-        let probe = pad.add_probe(mask, move |pad, info| observe(&shared, index, pad, info));
-        lock(&seen).streams[index].probe = probe;
-    });
-    let seen = Arc::clone(shared);
-    demux.connect_no_more_pads(move |_| {
-        lock(&seen).complete = true;
-        seen.1.notify_all();
-    });
+/// The frame rate in a pad's caps.
+fn stated_rate(pad: &gst::Pad) -> Option<(u32, u32)> {
+    let caps = pad.current_caps()?;
+    let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok()?;
+    let (numerator, denominator) = (rate.numer().try_into().ok()?, rate.denom().try_into().ok()?);
+    (numerator > 0 && denominator > 0).then_some((numerator, denominator))
 }
 
-/// One buffer or event on a watched pad: noted and dropped, or held back.
-fn observe(
-    shared: &Shared,
-    index: usize,
-    pad: &gst::Pad,
-    info: &mut gst::PadProbeInfo<'_>,
-) -> gst::PadProbeReturn {
-    let mut seen = lock(shared);
-    let phase = if seen.wanted.contains(&index) { seen.phase } else { Phase::Looking };
-    let data = match &info.data {
-        Some(gst::PadProbeData::Buffer(_)) => true,
-        Some(gst::PadProbeData::Event(event)) => event.type_() == gst::EventType::Eos,
-        _ => return gst::PadProbeReturn::Pass,
-    };
-    match &info.data {
-        _ if !data || phase == Phase::Open => return gst::PadProbeReturn::Pass,
-        _ if phase == Phase::Holding => return gst::PadProbeReturn::Ok,
-        Some(gst::PadProbeData::Buffer(buffer)) => {
-            let stream = &mut seen.streams[index];
-            if stream.times_ns.len() < frame_rate::ENOUGH
-                && let Some(time) = stream_time(pad, buffer)
-            {
-                stream.times_ns.push(time);
-            }
-        }
-        _ => seen.streams[index].ended = true,
-    }
-    shared.1.notify_all();
-    gst::PadProbeReturn::Drop
-}
-
-fn stream_time(pad: &gst::Pad, buffer: &gst::Buffer) -> Option<i64> {
-    let event = pad.sticky_event::<gst::event::Segment>(0)?;
-    let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
-    Some(signed_ns(segment.to_stream_time_full(buffer.pts()?)?))
-}
-
-fn enough(stream: &Stream) -> bool {
-    let needed = if stream.kind == Kind::Video { frame_rate::ENOUGH } else { 1 };
-    stream.ended || stream.times_ns.len() >= needed
-}
-
-fn kind_of(pad: &gst::Pad) -> Kind {
-    let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-    match caps.structure(0).map(|structure| structure.name().as_str()) {
-        Some(name) if name.starts_with("video/") || name.starts_with("image/") => Kind::Video,
-        Some(name) if name.starts_with("audio/") => Kind::Audio,
-        _ => Kind::Other,
-    }
-}
-
-/// ffmpeg counts all streams of a file together, in the order of the container's own table, which
-/// is the order in which the demuxers show them.
-fn select(streams: &[Stream], reference: StreamRef, kind: Kind) -> Result<usize, SourceError> {
-    let name = match kind {
-        Kind::Video => "video",
-        Kind::Audio => "audio",
-        Kind::Other => "subtitle",
-    };
-    match reference.stream {
-        StreamSelect::Best => streams
-            .iter()
-            .position(|stream| stream.kind == kind)
-            .ok_or_else(|| input_error(format!("the file has no {name} stream"))),
-        StreamSelect::Index(index) => match streams.get(index as usize) {
-            None => Err(input_error(format!(
-                "stream {}:{index} is mapped, the file has {} streams",
-                reference.input,
-                streams.len()
-            ))),
-            Some(stream) if stream.kind != kind => Err(input_error(format!(
-                "stream {}:{index} is mapped as {name}, it is {:?}",
-                reference.input, stream.kind
-            ))),
-            Some(_) => Ok(index as usize),
-        },
-    }
-}
-
-fn find_demuxer<'a>(stages: &'a Stages, file: &OwnedFd) -> Result<&'a Demuxer, SourceError> {
+/// The demuxer for a file, and the media type that it was found by.
+fn find_demuxer<'a>(
+    stages: &'a Stages,
+    file: &OwnedFd,
+) -> Result<(&'a Demuxer, String), SourceError> {
     let mut head = vec![0; HEAD];
     let length = rustix::io::pread(file, &mut head, 0)
         .map_err(|error| input_error(format!("can't read the file: {error}")))?;
@@ -403,9 +351,15 @@ fn find_demuxer<'a>(stages: &'a Stages, file: &OwnedFd) -> Result<&'a Demuxer, S
         .map_err(|_| input_error("the file is of no known container format"))?;
     let media =
         caps.structure(0).map_or_else(String::new, |structure| structure.name().to_string());
-    stages.demuxers.iter().find(|demuxer| demuxer.caps.contains(&media)).ok_or_else(|| {
-        SourceError { message: format!("no demuxer for {media}"), fault: Fault::Unsupported }
-    })
+    let takes = |demuxer: &&Demuxer| {
+        let mut known = demuxer.caps.iter();
+        known.any(|known| known.parse::<gst::Caps>().is_ok_and(|known| known.can_intersect(&caps)))
+    };
+    let demuxer = stages.demuxers.iter().find(takes).ok_or_else(|| SourceError {
+        message: format!("no demuxer for {media}"),
+        fault: Fault::Unsupported,
+    })?;
+    Ok((demuxer, media))
 }
 
 /// An element, or the sentence that says which is missing.

@@ -54,13 +54,27 @@ pub struct Stages {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Demuxer {
-    /// Media types that type finding reports for it.
+    /// What type finding reports for it, as caps.
     pub caps: Vec<String>,
     /// The element.
     pub element: String,
     /// How its timestamps relate to ffmpeg's.
     #[serde(default)]
     pub clock: Clock,
+    /// How it finds the start of the output.
+    #[serde(default)]
+    pub seek: SeekTo,
+}
+
+/// What a demuxer is asked for when it seeks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeekTo {
+    /// The last keyframe at or before the time.
+    #[default]
+    Keyframe,
+    /// The time itself, without trusting an index; data may begin earlier.
+    Exact,
 }
 
 /// How a demuxer's timestamps relate to those of ffmpeg's demuxer.
@@ -70,6 +84,8 @@ pub enum Clock {
     /// Stream time is the container's own time.
     #[default]
     Container,
+    /// Buffers carry the container's own time; their stream time counts from the first.
+    Timestamps,
     /// Counted from the first clock reference; the raw timestamps are read from the packets.
     Mpegts,
 }

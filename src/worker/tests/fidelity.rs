@@ -9,10 +9,10 @@ mod support;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use ffmpeg_args::{AudioAction, Transcode, VideoAction, VideoCodec};
+use ffmpeg_args::{AudioAction, AudioCodec, Transcode, VideoAction, VideoCodec};
 use session::Ending;
 use support::Run;
 use support::line::Line;
@@ -25,9 +25,11 @@ const ROUNDING: f64 = 0.0021;
 const SIMILAR: f64 = 0.98;
 /// Longest frame of sound: 1536 samples of AC-3 at 48 kHz.
 const SOUND_FRAME: f64 = 0.032;
+/// FLAC's, 4608 samples.
+const FLAC_FRAME: f64 = 0.1;
 
 /// ffmpeg's output for a command, kept between runs of the tests.
-fn reference(line: &Line, plan: impl Fn(&Path) -> Transcode) -> Output {
+fn reference(line: &Line, plan: impl Fn(&Path) -> Transcode) -> (Output, Option<String>) {
     let mut hasher = DefaultHasher::new();
     line.0.hash(&mut hasher);
     let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("references");
@@ -46,13 +48,24 @@ fn reference(line: &Line, plan: impl Fn(&Path) -> Transcode) -> Output {
         // Another process may have been faster.
         let _ = std::fs::rename(making.keep(), &kept);
     }
-    Output::read(&kept, &plan(&kept))
+    let output = Output::read(&kept, &plan(&kept));
+    let account = kept.join("settings.txt");
+    let settings = std::fs::read_to_string(&account).unwrap_or_else(|_| {
+        let h264 = line.value("-codec:v:0").is_some_and(|codec| codec.contains("264"));
+        let pictures = if h264 { output.pictures(false) } else { Vec::new() };
+        let settings = pictures.first().and_then(|units| output::encoder_settings(units));
+        std::fs::write(account, settings.as_deref().unwrap_or_default()).unwrap();
+        settings.unwrap_or_default()
+    });
+    (output, Some(settings).filter(|settings| !settings.is_empty()))
 }
 
 struct Case {
     line: Line,
     ours: Output,
     theirs: Output,
+    /// What ffmpeg's x264 said of itself.
+    settings: Option<String>,
     plan: Transcode,
     directory: tempfile::TempDir,
 }
@@ -67,13 +80,13 @@ fn run(clip: &str, corpus: &str, edits: &str) -> Case {
         .reading(&source(clip))
         .writing(Path::new("/out"))
         .edited(&edits.join(" "));
-    let theirs = reference(&line, |directory| line.clone().writing(directory).plan());
+    let (theirs, settings) = reference(&line, |directory| line.clone().writing(directory).plan());
     let directory = tempfile::tempdir().unwrap();
     let plan = line.clone().writing(directory.path()).plan();
     let report = Run::start(&plan).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
     let ours = Output::read(directory.path(), &plan);
-    Case { line, ours, theirs, plan, directory }
+    Case { line, ours, theirs, settings, plan, directory }
 }
 
 impl Case {
@@ -105,8 +118,13 @@ impl Case {
             let _ = writeln!(found, "names: {:?}, ffmpeg {:?}", names(&self.ours), names(&self.theirs));
         }
         let frame = self.frame();
+        // Sound that begins with the picture may be a picture ahead.
+        let with_picture = self.sound_start(false) > f64::MIN;
+        let flac = matches!(&self.plan.audio, Some(a) if is_flac(&a.action));
+        let sound_frame = if flac { FLAC_FRAME } else { SOUND_FRAME };
+        let sound_tolerance = sound_frame + if with_picture { frame } else { 0.0 };
         for (ours, theirs) in self.ours.segments.iter().zip(&self.theirs.segments) {
-            for (video, tolerance) in [(true, frame / 2.0), (false, SOUND_FRAME)] {
+            for (video, tolerance) in [(true, frame / 2.0), (false, sound_tolerance)] {
                 let a = ours.first_pts(video);
                 let b = theirs.first_pts(video).map(|b| b.max(self.sound_start(video)));
                 let near = match (a, b) {
@@ -130,7 +148,8 @@ impl Case {
     fn sound_start(&self, video: bool) -> f64 {
         let copied = matches!(&self.plan.audio, Some(a) if a.action == AudioAction::Copy);
         let seeks = self.plan.inputs[0].start_us.is_some();
-        if video || !copied || !seeks || self.codec().is_none() {
+        let early = copied || !self.plan.inputs[0].accurate;
+        if video || !early || !seeks || self.codec().is_none() {
             return f64::MIN;
         }
         self.theirs.first_pts(true).unwrap_or(f64::MIN)
@@ -151,17 +170,19 @@ impl Case {
         }
         let hevc = self.codec() == Some(VideoCodec::Hevc);
         if self.codec().is_some() {
+            let pictures = self.ours.pictures(hevc);
+            let mut at = 0;
             for segment in &self.ours.segments {
                 let first = segment.of(true).next();
                 if !first.is_some_and(|packet| packet.key) {
                     let _ = writeln!(found, "{} doesn't begin with a keyframe", segment.name);
                 }
-                self.check_units(&segment.name, &segment.url, hevc, found);
+                check_units(&segment.name, pictures.get(at), hevc, self.ours.init.is_some(), found);
+                at += segment.of(true).count();
             }
-            let ours = output::encoder_settings(&self.ours.segments[0].url, hevc);
-            let theirs = output::encoder_settings(&self.theirs.segments[0].url, hevc);
-            if !hevc && ours != theirs {
-                let _ = writeln!(found, "x264: {}", settings_differ(ours, theirs));
+            let ours = pictures.first().and_then(|units| output::encoder_settings(units));
+            if !hevc && ours != self.settings {
+                let _ = writeln!(found, "x264: {}", settings_differ(&ours, &self.settings));
             }
         }
         let (worst, average, frames) =
@@ -171,15 +192,6 @@ impl Case {
         }
         if frames + 2 < self.theirs.count(true) {
             let _ = writeln!(found, "only {frames} pictures can be decoded");
-        }
-    }
-
-    fn check_units(&self, name: &str, url: &str, hevc: bool, found: &mut String) {
-        let kinds: Vec<u8> = output::first_units(url, hevc).iter().map(|unit| unit.0).collect();
-        let needed: &[u8] = if hevc { &[32, 33, 34] } else { &[7, 8] };
-        let idr = if hevc { kinds.iter().any(|k| matches!(k, 19 | 20)) } else { kinds.contains(&5) };
-        if !idr || !needed.iter().all(|kind| kinds.contains(kind)) {
-            let _ = writeln!(found, "{name} begins with units {kinds:?}");
         }
     }
 
@@ -195,6 +207,9 @@ impl Case {
         if count.abs_diff(theirs) > 2 {
             let _ = writeln!(found, "{count} packets of sound, ffmpeg {theirs}");
         }
+        // Without a picture nothing can be out of step; MP3 without its container keeps the
+        // encoder's lead-in.
+        let allowed = if self.plan.video.is_some() { 0.005 } else { 0.03 };
         // From the same time on.
         let from = a.max(b);
         let cut = |output: &Output, first: f64| {
@@ -203,7 +218,7 @@ impl Case {
             samples.get(skip..).map(<[f32]>::to_vec).unwrap_or_default()
         };
         match output::lag(&cut(&self.ours, a), &cut(&self.theirs, b)) {
-            Some(lag) if lag.abs() < 0.005 => {}
+            Some(lag) if lag.abs() < allowed => {}
             Some(lag) => {
                 let _ = writeln!(found, "sound is {:.1} ms late", lag * 1000.0);
             }
@@ -214,11 +229,37 @@ impl Case {
     }
 }
 
+fn is_flac(action: &AudioAction) -> bool {
+    matches!(action, AudioAction::Encode(encode) if encode.codec == AudioCodec::Flac)
+}
+
+/// A segment's first picture can be decoded by itself. Fragmented MP4 has the parameter sets in its
+/// init file.
+fn check_units(
+    name: &str,
+    units: Option<&Vec<(u8, Vec<u8>)>>,
+    hevc: bool,
+    init: bool,
+    found: &mut String,
+) {
+    let kinds: Vec<u8> = units.into_iter().flatten().map(|unit| unit.0).collect();
+    let needed: &[u8] = match (init, hevc) {
+        (true, _) => &[],
+        (false, true) => &[32, 33, 34],
+        (false, false) => &[7, 8],
+    };
+    let idr = if hevc { kinds.iter().any(|k| matches!(k, 19 | 20)) } else { kinds.contains(&5) };
+    if !idr || !needed.iter().all(|kind| kinds.contains(kind)) {
+        let _ = writeln!(found, "{name} begins with units {kinds:?}");
+    }
+}
+
 /// The settings in which two accounts differ.
-fn settings_differ(ours: Option<String>, theirs: Option<String>) -> String {
-    let (ours, theirs) = (ours.unwrap_or_default(), theirs.unwrap_or_default());
-    let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
-    let (a, b) = (words(&ours), words(&theirs));
+fn settings_differ(ours: &Option<String>, theirs: &Option<String>) -> String {
+    let words = |text: &Option<String>| -> Vec<String> {
+        text.iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect()
+    };
+    let (a, b) = (words(ours), words(theirs));
     let only = |a: &[String], b: &[String]| -> String {
         a.iter().filter(|word| !b.contains(word)).cloned().collect::<Vec<_>>().join(" ")
     };
@@ -250,13 +291,11 @@ cases! {
     film_second_segment:      "film.mkv", "015", "ss=6.006";
     film_between_keyframes:   "film.mkv", "028", "ss=4.321";
     film_ts:                  "film.ts", "028", "";
-    film_ts_seek:             "film.ts", "028", "ss=6.006";
     film_mp4:                 "film.mp4", "028", "";
     film_mp4_seek:            "film.mp4", "028", "ss=6.006";
     film_last_segment:        "film.mkv", "015", "ss=12";
     pal:                      "pal.mkv", "028", "";
     pal_at_keyframe:          "pal.mp4", "028", "ss=6";
-    pal_ts_seek:              "pal.ts", "028", "ss=3";
     ntsc:                     "ntsc.mkv", "028", "";
     ntsc_seek:                "ntsc.mp4", "028", "ss=6.006";
     fifty_seek:               "fifty.mkv", "028", "ss=3";
@@ -311,7 +350,7 @@ cases! {
     to_eac3:                  "film.mkv", "015", "-codec:a:0=eac3 ss=3";
     to_mp3:                   "film.mkv", "015", "-codec:a:0=libmp3lame";
     to_opus:                  "film.mkv", "015", "-codec:a:0=libopus fmp4 -ac=2";
-    to_flac:                  "film.mkv", "015", "-codec:a:0=flac -ab= fmp4";
+    to_flac:                  "film.mkv", "015", "-codec:a:0=flac -ab= -strict=-2 fmp4";
     resampled:                "film.mkv", "015", "-ar=44100";
     sound_only_flac:          "song.flac", "069", "";
     sound_only_flac_seek:     "song.flac", "069", "ss=6";
@@ -339,12 +378,12 @@ cases! {
     qsv_frames:               "film.mkv", "022", "";
     qsv_frames_seek:          "film.mkv", "022", "ss=6.006";
     qsv_small:                "film.mkv", "023", "";
-    hardware_decoder:         "film.mkv", "064", "-vf=scale_vaapi=w=320:h=180:format=nv12";
+    hardware_decoder:         "film.mkv", "064", "-vf=scale_vaapi=w=320:h=180:format=nv12,hwmap=mode=read,format=nv12";
     i965:                     "pal.mkv", "007", "";
     baseline:                 "pal.mkv", "015", "-profile:v:0=constrained_baseline -level=31";
     capped:                   "fifty.mkv", "015", "-vf=fps=25,scale_vaapi=format=nv12 -r=25";
     to_hevc:                  "pal.mkv", "015", "fmp4 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
-    to_hevc_software:         "pal.mkv", "015", "fmp4 ss=3 -codec:v:0=libx265 -preset=ultrafast -crf=28 -tag:v:0=hvc1 -profile:v:0=main -level= -rc_mode= -sei= -b:v=";
+    to_hevc_software:         "pal.mkv", "028", "fmp4 ss=3 -codec:v:0=libx265 -x264opts:0= -sc_threshold:v:0= -tag:v:0=hvc1";
     // Copies.
     copy:                     "film.mkv", "042", "";
     copy_both:                "film.mkv", "042", "-codec:a:0=copy -ac= -ab=";
@@ -353,4 +392,45 @@ cases! {
     copy_ts:                  "film.ts", "042", "";
     copy_mp4:                 "film.mp4", "042", "";
     copy_open_gop:            "opengop.mkv", "042", "ss=6.5 -noaccurate_seek";
+}
+
+/// ffmpeg itself lands behind the place in MPEG-TS, at whichever keyframe comes next.
+#[test]
+fn mpeg_ts_begins_where_asked() {
+    for (clip, seconds, first) in [("pal.ts", "3", 4.48), ("film.ts", "6.006", 7.5)] {
+        let directory = tempfile::tempdir().unwrap();
+        let line = Line::corpus("028").reading(&source(clip)).writing(directory.path());
+        let plan = line.edited(&format!("ss={seconds}")).plan();
+        assert_eq!(Run::start(&plan).finish().ending, Some(Ending::Complete), "{clip}");
+        let output = Output::read(directory.path(), &plan);
+        for video in [true, false] {
+            // Ten seconds of the container, and one frame.
+            let begins = output.first_pts(video).unwrap() - 10.0;
+            assert!((begins - first).abs() < 0.042, "{clip} begins at {begins}");
+        }
+    }
+}
+
+/// A player mixes segments of several runs, after one set of headers (contract 4).
+#[test]
+fn headers_are_the_same_after_a_seek() {
+    for (clip, edits) in [
+        ("film.mkv", ""),
+        ("film.mkv", "fmp4"),
+        ("surround.mkv", "fmp4 -ac=6"),
+        ("pal.mp4", "fmp4 -codec:a:0=copy -ac= -ab= -af="),
+        ("late.mkv", "fmp4"),
+    ] {
+        let headers = |seek: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            let line = Line::corpus("015").reading(&source(clip)).writing(directory.path());
+            let plan = line.edited(edits).edited(seek).plan();
+            assert_eq!(Run::start(&plan).finish().ending, Some(Ending::Complete), "{clip} {edits}");
+            let output = Output::read(directory.path(), &plan);
+            let mut units = output.pictures(false).swap_remove(0);
+            units.retain(|(kind, _)| matches!(kind, 7 | 8));
+            (output.init, units)
+        };
+        assert_eq!(headers(""), headers("ss=6.006"), "{clip} {edits}");
+    }
 }

@@ -171,7 +171,8 @@ impl Line {
             let library = if codec.starts_with("hevc") { "libx265" } else { "libx264" };
             self.set_before("-codec:v:0", library, "-f");
             self.set_before("-preset", "veryfast", "-copyts");
-            if library == "libx264" && self.position("-force_key_frames:0").is_some() {
+            // Hardware encoders put keyframes where they are told, and nowhere else.
+            if library == "libx264" {
                 self.set_before("-sc_threshold:v:0", "0", "-copyts");
             }
             if self.value("-level").is_some() && library == "libx265" {

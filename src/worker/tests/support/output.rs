@@ -18,8 +18,6 @@ pub struct Packet {
 #[derive(Debug, Clone)]
 pub struct Segment {
     pub name: String,
-    /// What ffmpeg is to open.
-    pub url: String,
     pub packets: Vec<Packet>,
 }
 
@@ -37,7 +35,6 @@ impl Segment {
 /// All segments of a run.
 #[derive(Debug)]
 pub struct Output {
-    pub directory: PathBuf,
     pub segments: Vec<Segment>,
     /// All of it in one file.
     pub whole: PathBuf,
@@ -49,7 +46,7 @@ impl Output {
     pub fn read(directory: &Path, plan: &Transcode) -> Self {
         let output = &plan.output;
         let init = match &output.container {
-            Container::Fmp4 { init, .. } => Some(directory.join(init)),
+            Container::Fmp4 { init, .. } => Some(std::fs::read(directory.join(init)).unwrap()),
             Container::MpegTs => None,
         };
         let mut names: Vec<(u64, String)> = std::fs::read_dir(directory)
@@ -59,22 +56,22 @@ impl Output {
             .collect();
         names.sort();
         let whole = directory.join("whole.bin");
-        let mut bytes = init.as_ref().map(|init| std::fs::read(init).unwrap()).unwrap_or_default();
-        let segments: Vec<Segment> = names
-            .into_iter()
-            .map(|(_, name)| {
-                let path = directory.join(&name);
-                bytes.extend(std::fs::read(&path).unwrap());
-                let url = match &init {
-                    Some(init) => format!("concat:{}|{}", init.display(), path.display()),
-                    None => path.to_str().unwrap().to_owned(),
-                };
-                Segment { packets: packets(&url), name, url }
-            })
-            .collect();
+        let mut bytes = init.clone().unwrap_or_default();
+        let mut ends = Vec::new();
+        for (_, name) in &names {
+            bytes.extend(std::fs::read(directory.join(name)).unwrap());
+            ends.push(bytes.len() as u64);
+        }
         std::fs::write(&whole, bytes).unwrap();
-        let init = init.map(|init| std::fs::read(init).unwrap());
-        Self { directory: directory.to_owned(), segments, whole, init }
+        let mut segments: Vec<Segment> = names
+            .into_iter()
+            .map(|(_, name)| Segment { packets: Vec::new(), name })
+            .collect();
+        for (packet, position) in packets(directory, &whole) {
+            let number = ends.partition_point(|end| *end <= position);
+            segments[number.min(ends.len() - 1)].packets.push(packet);
+        }
+        Self { segments, whole, init }
     }
 
     pub fn count(&self, video: bool) -> usize {
@@ -83,6 +80,35 @@ impl Output {
 
     pub fn first_pts(&self, video: bool) -> Option<f64> {
         self.segments.iter().find_map(|segment| segment.first_pts(video))
+    }
+
+    /// The picture's NAL units, one list per picture.
+    pub fn pictures(&self, hevc: bool) -> Vec<Vec<(u8, Vec<u8>)>> {
+        let format = if hevc { "hevc" } else { "h264" };
+        let whole = self.whole.to_str().unwrap();
+        let arguments = [
+            "-v", "fatal", "-nostdin", "-i", whole, "-map", "0:v", "-c", "copy", "-f", format,
+            "pipe:1",
+        ];
+        let data = capture("ffmpeg", &arguments);
+        let mut pictures: Vec<Vec<(u8, Vec<u8>)>> = Vec::new();
+        let mut sliced = true;
+        for unit in split_units(&data) {
+            let kind = if hevc { unit[0] >> 1 & 0x3f } else { unit[0] & 0x1f };
+            let slice = if hevc { kind < 32 } else { matches!(kind, 1..=5) };
+            // The first bit of a slice says that it is its picture's first.
+            let opens = !slice || unit.get(if hevc { 2 } else { 1 }).is_some_and(|b| b & 0x80 > 0);
+            let trailing = if hevc { matches!(kind, 40 | 36 | 37) } else { matches!(kind, 10..=12) };
+            if sliced && opens && !trailing {
+                pictures.push(Vec::new());
+                sliced = false;
+            }
+            sliced |= slice;
+            if let Some(picture) = pictures.last_mut() {
+                picture.push((kind, unit.to_vec()));
+            }
+        }
+        pictures
     }
 }
 
@@ -98,42 +124,32 @@ pub fn capture(program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn packets(url: &str) -> Vec<Packet> {
-    let entries = "packet=codec_type,pts_time,dts_time,flags";
-    let text = capture(
-        "ffprobe",
-        &["-v", "fatal", "-show_entries", entries, "-of", "csv=p=0", url],
-    );
-    let mut packets: Vec<Packet> = String::from_utf8(text)
-        .unwrap()
-        .lines()
+/// Packets and where in the file they lie. What ffprobe says is kept beside the file.
+fn packets(directory: &Path, whole: &Path) -> Vec<(Packet, u64)> {
+    let kept = directory.join("packets.csv");
+    let text = std::fs::read_to_string(&kept).unwrap_or_else(|_| {
+        let entries = "packet=codec_type,pts_time,dts_time,pos,flags";
+        let whole = whole.to_str().unwrap();
+        let text = capture(
+            "ffprobe",
+            &["-v", "fatal", "-show_entries", entries, "-of", "csv=p=0", whole],
+        );
+        std::fs::write(kept, &text).unwrap();
+        String::from_utf8(text).unwrap()
+    });
+    // Of several frames of sound in one packet of MPEG-TS only the first has a position.
+    let mut last = [0, 0];
+    text.lines()
         .filter_map(|line| {
             let mut fields = line.split(',');
             let kind = fields.next()?;
             let pts: f64 = fields.next()?.parse().ok()?;
             let dts = fields.next()?.parse().unwrap_or(pts);
+            let last = &mut last[usize::from(kind == "video")];
+            let position = fields.next()?.parse().unwrap_or(*last);
+            *last = position;
             let key = fields.next()?.starts_with('K');
-            Some(Packet { video: kind == "video", pts, dts, key })
-        })
-        .collect();
-    // ffprobe 5.1 shows the last packet of an fMP4's init file twice over: keep order, drop repeats.
-    packets.dedup();
-    packets
-}
-
-/// The first picture's NAL unit types, parameter sets included.
-pub fn first_units(url: &str, hevc: bool) -> Vec<(u8, Vec<u8>)> {
-    let format = if hevc { "hevc" } else { "h264" };
-    let arguments = [
-        "-v", "fatal", "-nostdin", "-i", url, "-map", "0:v", "-c", "copy", "-frames:v", "1", "-f",
-        format, "pipe:1",
-    ];
-    let data = capture("ffmpeg", &arguments);
-    split_units(&data)
-        .into_iter()
-        .map(|unit| {
-            let kind = if hevc { unit[0] >> 1 & 0x3f } else { unit[0] & 0x1f };
-            (kind, unit.to_vec())
+            Some((Packet { video: kind == "video", pts, dts, key }, position))
         })
         .collect()
 }
@@ -156,9 +172,8 @@ fn split_units(data: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// x264's or x265's own account of its settings, from the stream.
-pub fn encoder_settings(url: &str, hevc: bool) -> Option<String> {
-    let units = first_units(url, hevc);
+/// x264's own account of its settings, from the first picture's units.
+pub fn encoder_settings(units: &[(u8, Vec<u8>)]) -> Option<String> {
     let unit = units.iter().find_map(|(_, unit)| {
         let at = unit.windows(9).position(|window| window == b"options: ")?;
         Some(unit[at + 9..].to_vec())

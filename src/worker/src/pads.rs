@@ -1,0 +1,216 @@
+//! A demuxer's pads while an input is opened: seen, held back, let through.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use crate::frame_rate;
+use crate::timeline::signed_ns;
+
+/// Decoders cut what lies before their segment, to the half of a frame. All segments are opened
+/// by moving their stream time up by this much; the worker's own elements cut instead, whole
+/// frames as ffmpeg does. Ten hours, in ns: more than a file's first timestamp or its edit list's.
+pub const LEAD_NS: u64 = 36_000 * 1_000_000_000;
+
+/// Picture, sound, or neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Picture.
+    Video,
+    /// Sound.
+    Audio,
+    /// Subtitles and the like.
+    Other,
+}
+
+impl Kind {
+    /// For messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Audio => "audio",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A demuxer's pad and what has been seen on it.
+#[derive(Debug)]
+pub struct Stream {
+    /// The pad.
+    pub pad: gst::Pad,
+    /// What holds it back.
+    pub probe: Option<gst::PadProbeId>,
+    /// What it carries.
+    pub kind: Kind,
+    /// First presentation times within the segment, stream time in ns.
+    pub times_ns: Vec<i64>,
+    /// The very first timestamp, and what it is ahead of its stream time, ns.
+    pub first: Option<(i64, i64)>,
+    /// Buffers say when they are to be decoded.
+    pub has_dts: bool,
+    /// It has come to its end.
+    pub ended: bool,
+}
+
+/// What happens to data on the pads of wanted streams. That of others is always dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// Noted and dropped.
+    #[default]
+    Looking,
+    /// Held back.
+    Holding,
+    /// Let through.
+    Open,
+}
+
+/// All pads of a demuxer.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// In the order in which they appeared.
+    pub streams: Vec<Stream>,
+    /// No more will come.
+    pub complete: bool,
+    /// Indices of the streams that the plan maps.
+    pub wanted: Vec<usize>,
+    /// Where things stand.
+    pub phase: Phase,
+}
+
+/// Shared with the demuxer's threads, which notify of every change.
+pub type Shared = Arc<(Mutex<Seen>, Condvar)>;
+
+/// The pads, locked.
+pub fn lock(shared: &Shared) -> MutexGuard<'_, Seen> {
+    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Follows a demuxer's pads, those that it has and those to come.
+///
+/// With `raw` the stream time downstream is the timestamp itself: such demuxers relate the two
+/// differently after each seek.
+pub fn watch(demux: &gst::Element, shared: &Shared, raw: bool) {
+    // Parsers of elementary streams have their one pad from the start.
+    if let Some(pad) = demux.static_pad("src") {
+        add(shared, &pad, Kind::Audio, raw);
+        lock(shared).complete = true;
+        return;
+    }
+    let seen = Arc::clone(shared);
+    demux.connect_pad_added(move |_, pad| add(&seen, pad, kind_of(pad), raw));
+    let seen = Arc::clone(shared);
+    demux.connect_no_more_pads(move |_| {
+        lock(&seen).complete = true;
+        seen.1.notify_all();
+    });
+}
+
+fn add(shared: &Shared, pad: &gst::Pad, kind: Kind, raw: bool) {
+    let mut seen = lock(shared);
+    let index = seen.streams.len();
+    seen.streams.push(Stream {
+        pad: pad.clone(),
+        probe: None,
+        kind,
+        times_ns: Vec::new(),
+        first: None,
+        has_dts: false,
+        ended: false,
+    });
+    drop(seen);
+    let mask =
+        gst::PadProbeType::BUFFER | gst::PadProbeType::BLOCK | gst::PadProbeType::EVENT_DOWNSTREAM;
+    let own = Arc::clone(shared);
+    let probe = pad.add_probe(mask, move |pad, info| observe(&own, index, pad, info, raw));
+    lock(shared).streams[index].probe = probe;
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &info.data
+            && let Some(open) = opened(event, raw)
+        {
+            info.data = Some(gst::PadProbeData::Event(open));
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// A segment event that cuts nothing at its start.
+fn opened(event: &gst::Event, raw: bool) -> Option<gst::Event> {
+    let gst::EventView::Segment(view) = event.view() else { return None };
+    let segment = view.segment().downcast_ref::<gst::ClockTime>()?;
+    let start = segment.start()?.nseconds();
+    let time = segment.time().map_or(0, gst::ClockTime::nseconds);
+    let time = if raw { LEAD_NS } else { (LEAD_NS + time).checked_sub(start)? };
+    let mut open = segment.clone();
+    open.set_start(gst::ClockTime::ZERO);
+    open.set_position(gst::ClockTime::ZERO);
+    open.set_time(gst::ClockTime::from_nseconds(time));
+    Some(gst::event::Segment::builder(&open).seqnum(event.seqnum()).build())
+}
+
+/// One buffer or event on a watched pad: noted and dropped, held back, or let through.
+fn observe(
+    shared: &Shared,
+    index: usize,
+    pad: &gst::Pad,
+    info: &mut gst::PadProbeInfo<'_>,
+    raw: bool,
+) -> gst::PadProbeReturn {
+    let mut seen = lock(shared);
+    let phase = if seen.wanted.contains(&index) { seen.phase } else { Phase::Looking };
+    let is_data = match &info.data {
+        Some(gst::PadProbeData::Buffer(_)) => true,
+        Some(gst::PadProbeData::Event(event)) => event.type_() == gst::EventType::Eos,
+        _ => false,
+    };
+    if !is_data || phase == Phase::Open {
+        return gst::PadProbeReturn::Pass;
+    }
+    if phase == Phase::Holding {
+        // The thread stays here until the probe is removed or a seek flushes it.
+        return gst::PadProbeReturn::Ok;
+    }
+    let stream = &mut seen.streams[index];
+    match &info.data {
+        Some(gst::PadProbeData::Buffer(buffer)) => note(stream, pad, buffer, raw),
+        _ => stream.ended = true,
+    }
+    shared.1.notify_all();
+    gst::PadProbeReturn::Drop
+}
+
+fn note(stream: &mut Stream, pad: &gst::Pad, buffer: &gst::Buffer, raw: bool) {
+    if stream.times_ns.len() >= frame_rate::ENOUGH {
+        return;
+    }
+    let Some(event) = pad.sticky_event::<gst::event::Segment>(0) else { return };
+    let Some(segment) = event.segment().downcast_ref::<gst::ClockTime>() else { return };
+    let Some((pts, time)) =
+        buffer.pts().and_then(|pts| Some((pts, segment.to_stream_time_full(pts)?)))
+    else {
+        return;
+    };
+    let time = signed_ns(time);
+    stream.first.get_or_insert((time, pts.nseconds() as i64 - time));
+    stream.has_dts |= buffer.dts().is_some();
+    // What an edit list cuts off counts for nothing.
+    if raw || segment.start().is_none_or(|start| pts >= start) {
+        stream.times_ns.push(time);
+    }
+}
+
+fn kind_of(pad: &gst::Pad) -> Kind {
+    let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+    match caps.structure(0).map(|structure| structure.name().as_str()) {
+        Some(name) if name.starts_with("video/") || name.starts_with("image/") => Kind::Video,
+        Some(name) if name.starts_with("audio/") => Kind::Audio,
+        _ => Kind::Other,
+    }
+}
+
+/// Whether a stream has shown what is needed of it.
+pub fn enough(stream: &Stream) -> bool {
+    let needed = if stream.kind == Kind::Video { frame_rate::ENOUGH } else { 1 };
+    stream.ended || stream.times_ns.len() >= needed
+}
