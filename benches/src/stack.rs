@@ -30,6 +30,8 @@ impl Stack {
     /// If it isn't ready within a minute; the message holds the end of its log.
     pub fn start(binaries: &Path, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
+        // The hook's link must lead there from anywhere.
+        let binaries = &binaries.canonicalize()?;
         // Whoever binds port 0 learns a free one; it may be taken again, which the start reports.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let gateway = spawn(binaries, folder, &address)?;
@@ -87,6 +89,14 @@ impl Stack {
     /// If it isn't there.
     pub fn worker_program(&self) -> Result<PathBuf> {
         Ok(self.binaries.join("rendergate-worker").canonicalize()?)
+    }
+
+    /// The gateway's program, as `/proc` shows it.
+    ///
+    /// # Errors
+    /// If it isn't there.
+    pub fn gateway_program(&self) -> Result<PathBuf> {
+        Ok(self.binaries.join("rendergate").canonicalize()?)
     }
 
     /// What the hook needs in its environment.

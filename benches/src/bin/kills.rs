@@ -148,22 +148,23 @@ fn kill_once(
         // The stream was over already; nothing to kill.
         signal(hook.id(), Signal::TERM);
     }
-    settle(stack, &mut hook, worker, victim)?;
+    settle(stack, &mut hook, worker)?;
     inspect(&directory, &command.id, &command.extension)
 }
 
 /// Waits until hook and worker are gone and every other worker has a living gateway.
-fn settle(stack: &mut Stack, hook: &mut Child, worker: Option<u32>, victim: Victim) -> Result<()> {
+fn settle(stack: &Stack, hook: &mut Child, worker: Option<u32>) -> Result<()> {
     let program = stack.worker_program()?;
     let deadline = Instant::now() + SETTLE;
     loop {
         let hook_gone = hook.try_wait()?.is_some();
         let workers = running(&program);
         let worker_gone = worker.is_none_or(|pid| workers.iter().all(|w| w.pid != pid));
-        let gateway = stack.pid();
+        // Another gateway of the same binaries may run beside this one.
+        let gateways = running(&stack.gateway_program()?);
         let orphans: Vec<_> = workers
             .iter()
-            .filter(|worker| victim == Victim::Gateway || worker.parent != gateway)
+            .filter(|worker| gateways.iter().all(|gateway| gateway.pid != worker.parent))
             .collect();
         if hook_gone && worker_gone && orphans.is_empty() {
             return Ok(());
