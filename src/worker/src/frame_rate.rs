@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn no_rate_is_better_than_a_wrong_one() {
-        let times: Vec<i64> = (0..40_i64).map(|n| n * 33_000_000 + n * n % 11 * 1_900_000).collect();
+        let times: Vec<i64> =
+            (0..40_i64).map(|n| n * 33_000_000 + n * n % 11 * 1_900_000).collect();
         assert_eq!(guess(None, &times, Some(90_000)), None);
     }
 }

@@ -4,10 +4,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::SIGTERM;
+use signal_hook::consts::{SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 /// Time to clear away after the gateway's death before the process ends in any case.
@@ -37,8 +39,8 @@ fn main() -> ExitCode {
         }
         None => {}
     }
-    if let Err(error) = outlive_sigterm() {
-        eprintln!("rendergate-worker: can't handle SIGTERM: {error}");
+    if let Err(error) = outlive_sigterm().and_then(|()| outlive_sigxfsz()) {
+        eprintln!("rendergate-worker: can't handle signals: {error}");
         return ExitCode::FAILURE;
     }
     let outcome = io::stdin()
@@ -66,6 +68,11 @@ fn outlive_sigterm() -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// A file beyond the process's limit is an error of `write`, as a full disk is, not a sudden death.
+fn outlive_sigxfsz() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the last resort of a process that doesn't end")]

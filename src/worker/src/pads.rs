@@ -44,10 +44,13 @@ pub struct Stream {
     pub probe: Option<gst::PadProbeId>,
     /// What it carries.
     pub kind: Kind,
-    /// First presentation times within the segment, stream time in ns.
+    /// First presentation times within the segment, ns: timestamps if these are `raw`, else stream
+    /// time.
     pub times_ns: Vec<i64>,
-    /// The very first timestamp, and what it is ahead of its stream time, ns.
-    pub first: Option<(i64, i64)>,
+    /// The very first of them, within the segment or not.
+    pub first_ns: Option<i64>,
+    /// What they are ahead of stream time, ns.
+    pub ahead_ns: i64,
     /// Buffers say when they are to be decoded.
     pub has_dts: bool,
     /// It has come to its end.
@@ -115,7 +118,8 @@ fn add(shared: &Shared, pad: &gst::Pad, kind: Kind, raw: bool) {
         probe: None,
         kind,
         times_ns: Vec::new(),
-        first: None,
+        first_ns: None,
+        ahead_ns: 0,
         has_dts: false,
         ended: false,
     });
@@ -191,12 +195,15 @@ fn note(stream: &mut Stream, pad: &gst::Pad, buffer: &gst::Buffer, raw: bool) {
     else {
         return;
     };
-    let time = signed_ns(time);
-    stream.first.get_or_insert((time, pts.nseconds() as i64 - time));
+    let (pts_ns, time) = (pts.nseconds() as i64, signed_ns(time));
+    // Matroska's corrects itself once the other streams have begun.
+    stream.ahead_ns = if raw { pts_ns - time } else { 0 };
     stream.has_dts |= buffer.dts().is_some();
+    let own = if raw { pts_ns } else { time };
+    stream.first_ns.get_or_insert(own);
     // What an edit list cuts off counts for nothing.
     if raw || segment.start().is_none_or(|start| pts >= start) {
-        stream.times_ns.push(time);
+        stream.times_ns.push(own);
     }
 }
 

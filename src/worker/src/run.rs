@@ -209,8 +209,7 @@ impl Stream {
         directory: OwnedFd,
     ) -> Result<(Self, String), Ending> {
         let pipeline = gst::Pipeline::new();
-        let started =
-            Self::start_in(&pipeline, stages, channel, id, plan, files, directory);
+        let started = Self::start_in(&pipeline, stages, channel, id, plan, files, directory);
         if started.is_err() {
             let _ = pipeline.set_state(gst::State::Null);
         }
@@ -550,9 +549,7 @@ fn link(
             .map(|(_, index)| *index)
             .collect();
         let first = here.first().copied().unwrap_or(0);
-        let start = plan.inputs[number].start_us.unwrap_or(0) * 1000;
-        let stream_start = if start == 0 { 0 } else { start as i64 + source.start_ns() };
-        source.seek(first, stream_start)?;
+        source.seek(first, source.seek_target_ns(plan.inputs[number].start_us))?;
         source.release(&here);
     }
     Ok((one_line(&graph), copied))
@@ -581,12 +578,14 @@ fn one_line(graph: &Graph) -> String {
 
 /// Source time of an input's streams, and where output begins.
 fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
-    let own = source.clock_offset_ns();
     let first = source.start_ns();
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
-    let zero = if plan.start_at_zero { first + own } else { 0 };
-    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first + own - zero);
-    Timeline { offset_ns: source.buffer_offset_ns() - zero, start_ns: start.filter(|_| plan.inputs[input].accurate) }
+    let zero = if plan.start_at_zero { first } else { 0 };
+    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first - zero);
+    Timeline {
+        offset_ns: source.buffer_offset_ns() - zero,
+        start_ns: start.filter(|_| plan.inputs[input].accurate),
+    }
 }
 
 fn keyframes(plan: &Transcode) -> Option<f64> {

@@ -111,8 +111,8 @@ impl Source {
                     seen.wanted.push(index);
                 }
             }
-            let ready =
-                seen.complete && seen.wanted.iter().all(|index| pads::enough(&seen.streams[*index]));
+            let ready = seen.complete
+                && seen.wanted.iter().all(|index| pads::enough(&seen.streams[*index]));
             if ready {
                 seen.phase = Phase::Holding;
                 return Ok(());
@@ -146,12 +146,7 @@ impl Source {
     }
 
     /// ffmpeg counts all streams of a file together, in the order of the container's own table.
-    fn find(
-        &self,
-        seen: &Seen,
-        reference: StreamRef,
-        kind: Kind,
-    ) -> Result<usize, SourceError> {
+    fn find(&self, seen: &Seen, reference: StreamRef, kind: Kind) -> Result<usize, SourceError> {
         let name = kind.name();
         let StreamSelect::Index(number) = reference.stream else {
             return seen
@@ -174,14 +169,12 @@ impl Source {
             None => number as usize,
         };
         match seen.streams.get(index) {
-            None => Err(input_error(format!(
-                "{wanted}, the file has {} streams",
-                seen.streams.len()
-            ))),
-            Some(stream) if stream.kind != kind => Err(input_error(format!(
-                "{wanted} as {name}, it is {}",
-                stream.kind.name()
-            ))),
+            None => {
+                Err(input_error(format!("{wanted}, the file has {} streams", seen.streams.len())))
+            }
+            Some(stream) if stream.kind != kind => {
+                Err(input_error(format!("{wanted} as {name}, it is {}", stream.kind.name())))
+            }
             Some(_) => Ok(index),
         }
     }
@@ -247,43 +240,40 @@ impl Source {
     /// What to add to the stream time of this source's buffers to get the container's own time,
     /// ns.
     pub fn buffer_offset_ns(&self) -> i64 {
-        let own = match self.clock {
-            Clock::Container | Clock::Timestamps => 0,
-            Clock::Mpegts => self.clock_offset_ns() - self.ahead_ns(),
-        };
-        own - LEAD_NS as i64
+        self.clock_offset_ns() - LEAD_NS as i64
     }
 
-    /// What to add to the demuxer's stream time, as it was before the first seek, to get the
-    /// container's own time, ns.
-    pub fn clock_offset_ns(&self) -> i64 {
-        match self.clock {
-            Clock::Container => 0,
-            Clock::Timestamps => self.ahead_ns(),
-            Clock::Mpegts => {
-                let seen = lock(&self.seen);
-                let raw = seen.streams.iter().find_map(|stream| {
-                    let (first, _) = stream.first?;
-                    let name = stream.pad.name();
-                    let pid = u16::from_str_radix(name.rsplit('_').next()?, 16).ok()?;
-                    Some(mpegts::first_pts_ns(self.file.as_fd(), pid)? - first)
-                });
-                raw.unwrap_or(0)
-            }
+    /// What the container's own time is ahead of the demuxer's, ns.
+    fn clock_offset_ns(&self) -> i64 {
+        if self.clock != Clock::Mpegts {
+            return 0;
         }
-    }
-
-    /// What timestamps were ahead of stream time before the first seek, ns.
-    fn ahead_ns(&self) -> i64 {
         let seen = lock(&self.seen);
-        seen.streams.iter().find_map(|stream| Some(stream.first?.1)).unwrap_or(0)
+        let raw = seen.streams.iter().find_map(|stream| {
+            let name = stream.pad.name();
+            let pid = u16::from_str_radix(name.rsplit('_').next()?, 16).ok()?;
+            Some(mpegts::first_pts_ns(self.file.as_fd(), pid)? - stream.first_ns?)
+        });
+        raw.unwrap_or(0)
     }
 
-    /// When the first picture or sound begins, in the demuxer's stream time, ns.
+    /// When the first picture or sound begins, in the container's own time, ns.
     pub fn start_ns(&self) -> i64 {
+        self.first_ns() + self.clock_offset_ns()
+    }
+
+    fn first_ns(&self) -> i64 {
         let seen = lock(&self.seen);
         let streams = seen.streams.iter().filter(|stream| stream.kind != Kind::Other);
         streams.filter_map(|stream| stream.times_ns.iter().min().copied()).min().unwrap_or(0)
+    }
+
+    /// Where the demuxer has to go for `-ss`, in its stream time, ns; the start of the file without
+    /// one.
+    pub fn seek_target_ns(&self, start_us: Option<u64>) -> i64 {
+        let Some(start) = start_us.filter(|start| *start > 0) else { return 0 };
+        let ahead = lock(&self.seen).streams.iter().map(|stream| stream.ahead_ns).min();
+        start as i64 * 1000 + self.first_ns() - ahead.unwrap_or(0)
     }
 
     /// Goes to the last keyframe at or before a stream time and puts back what was dropped.

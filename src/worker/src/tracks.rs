@@ -207,11 +207,7 @@ fn track_entries(data: &[u8]) -> Vec<Track> {
             };
             let counted = COUNTED.contains(&value(TRACK_TYPE)?);
             // Nearly every file has the default scale, a millisecond.
-            let track = Track {
-                id: value(TRACK_NUMBER)?,
-                timescale: Some(1000),
-                rate: None,
-            };
+            let track = Track { id: value(TRACK_NUMBER)?, timescale: Some(1000), rate: None };
             counted.then_some(track)
         })
         .collect()
@@ -244,7 +240,8 @@ mod tests {
     fn quicktime_tracks_with_their_rates() {
         let trak = |id, scale, lengths: &[u32]| {
             let table = boxed(b"stbl", &boxed(b"stts", &words(lengths)));
-            let media = [boxed(b"mdhd", &words(&[0, 0, 0, scale])), boxed(b"minf", &table)].concat();
+            let media =
+                [boxed(b"mdhd", &words(&[0, 0, 0, scale])), boxed(b"minf", &table)].concat();
             let header = boxed(b"tkhd", &words(&[0, 0, 0, id]));
             boxed(b"trak", &[header, boxed(b"mdia", &media)].concat())
         };

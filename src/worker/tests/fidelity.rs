@@ -115,7 +115,8 @@ impl Case {
             output.segments.iter().map(|segment| segment.name.clone()).collect()
         };
         if names(&self.ours) != names(&self.theirs) {
-            let _ = writeln!(found, "names: {:?}, ffmpeg {:?}", names(&self.ours), names(&self.theirs));
+            let _ =
+                writeln!(found, "names: {:?}, ffmpeg {:?}", names(&self.ours), names(&self.theirs));
         }
         let frame = self.frame();
         // Sound that begins with the picture may be a picture ahead.
@@ -133,7 +134,8 @@ impl Case {
                 };
                 if !near {
                     let kind = if video { "picture" } else { "sound" };
-                    let _ = writeln!(found, "{} begins with {kind} {a:?}, ffmpeg's {b:?}", ours.name);
+                    let _ =
+                        writeln!(found, "{} begins with {kind} {a:?}, ffmpeg's {b:?}", ours.name);
                 }
             }
             let (a, b) = (ours.of(true).count(), theirs.of(true).count());

@@ -1,4 +1,8 @@
 //! `rgscale`: size and pixel format through libswscale, 8-bit 4:2:0 out.
+//!
+//! Invariant: what comes out has one size, shape and colorimetry, that of the first picture. A
+//! source may change (broadcasts do); the headers of a stream are written once, and ffmpeg scales
+//! to the first size too.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -37,9 +41,19 @@ struct Settings {
     colorimetry: Option<String>,
 }
 
+/// What the first picture has settled.
+#[derive(Debug, Clone)]
+struct Settled {
+    width: u32,
+    height: u32,
+    par: gst::Fraction,
+    colorimetry: Option<String>,
+}
+
 #[derive(Default)]
 pub struct Scale {
     settings: Mutex<Settings>,
+    settled: Mutex<Option<Settled>>,
     scaler: Mutex<Option<Scaler>>,
 }
 
@@ -51,6 +65,25 @@ fn picture(info: &gst_video::VideoInfo) -> Option<Picture> {
 impl Scale {
     fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes out, if this is the first picture's size; later ones become like the first.
+    fn settle(&self, caps: &gst::Caps, info: &gst_video::VideoInfo) -> Settled {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = || {
+            let settings = self.settings();
+            let (width, height) = target_size(settings.target, info.width(), info.height());
+            // The picture keeps its shape on screen: what scaling changed, the pixels make up.
+            let par = info.par()
+                * gst::Fraction::new(info.width() as i32, width as i32)
+                * gst::Fraction::new(height as i32, info.height() as i32);
+            let colorimetry = settings
+                .colorimetry
+                .clone()
+                .or_else(|| caps.structure(0)?.get::<String>("colorimetry").ok());
+            Settled { width, height, par, colorimetry }
+        };
+        settled.get_or_insert_with(first).clone()
     }
 }
 
@@ -172,21 +205,12 @@ impl BaseTransformImpl for Scale {
         if direction == gst::PadDirection::Sink
             && let Ok(info) = gst_video::VideoInfo::from_caps(caps)
         {
-            let settings = self.settings();
-            let (width, height) = target_size(settings.target, info.width(), info.height());
-            // The picture keeps its shape on screen: what scaling changed, the pixels make up.
-            let par = info.par()
-                * gst::Fraction::new(info.width() as i32, width as i32)
-                * gst::Fraction::new(height as i32, info.height() as i32);
+            let Settled { width, height, par, colorimetry } = self.settle(caps, &info);
             other.truncate();
             let fixed = other.make_mut();
             fixed.set("width", width as i32);
             fixed.set("height", height as i32);
             fixed.set("pixel-aspect-ratio", par);
-            let colorimetry = settings
-                .colorimetry
-                .clone()
-                .or_else(|| caps.structure(0)?.get::<String>("colorimetry").ok());
             if let Some(colorimetry) = colorimetry {
                 fixed.set("colorimetry", colorimetry);
             }

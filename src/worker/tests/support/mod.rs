@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use ffmpeg_args::*;
 use session::{
     Channel, Control, Ending, GatewayToWorker, Progress, Received, StreamId, WorkerToGateway,
 };
+
+/// Longest wait for a worker that should exit.
+const EXIT: Duration = Duration::from_secs(10);
 
 /// Output directory, worker and socket of one run.
 pub struct Run {
@@ -35,13 +38,27 @@ pub struct Report {
     pub progress: Progress,
     pub lines: Vec<String>,
     pub elapsed: Duration,
+    pub exit: Option<ExitStatus>,
+}
+
+impl Drop for Run {
+    /// A test that fails leaves no worker behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Run {
     /// A worker that has said that it is ready.
     pub fn warm() -> Self {
+        Self::warm_by(Command::new(env!("CARGO_BIN_EXE_rendergate-worker")))
+    }
+
+    /// The same of a command that becomes a worker.
+    pub fn warm_by(mut command: Command) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_rendergate-worker"))
+        let child = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()
@@ -54,16 +71,20 @@ impl Run {
 
     /// Gives it a plan.
     pub fn start(plan: &Transcode) -> Self {
-        let mut run = Self::warm();
+        Self::warm().given(plan)
+    }
+
+    /// Gives a warm worker a plan.
+    pub fn given(mut self, plan: &Transcode) -> Self {
         let mut files: Vec<File> =
             plan.inputs.iter().map(|input| File::open(&input.path).unwrap()).collect();
         files.push(File::open(&plan.output.directory).unwrap());
         let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         let start =
             GatewayToWorker::Start { stream: StreamId(7), transcode: Box::new(plan.clone()) };
-        run.started = Instant::now();
-        run.channel.send(&start, &descriptors).unwrap();
-        run
+        self.started = Instant::now();
+        self.channel.send(&start, &descriptors).unwrap();
+        self
     }
 
     pub fn control(&self, control: Control) {
@@ -90,13 +111,31 @@ impl Run {
             }
         }
         report.elapsed = self.started.elapsed();
-        self.child.wait().unwrap();
+        report.exit = Some(self.exit());
         report
+    }
+
+    /// How the worker exits by itself.
+    pub fn exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + EXIT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the worker doesn't exit");
+            pause(5);
+        }
     }
 
     pub fn finish(self) -> Report {
         self.finish_with(|_, _| {})
     }
+}
+
+/// Waits between two looks at what announces nothing.
+#[expect(clippy::disallowed_methods, reason = "processes and files are polled")]
+pub fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
 /// The plan of Jellyfin's plainest command for a file; adapt the rest.

@@ -63,10 +63,8 @@ impl Output {
             ends.push(bytes.len() as u64);
         }
         std::fs::write(&whole, bytes).unwrap();
-        let mut segments: Vec<Segment> = names
-            .into_iter()
-            .map(|(_, name)| Segment { packets: Vec::new(), name })
-            .collect();
+        let mut segments: Vec<Segment> =
+            names.into_iter().map(|(_, name)| Segment { packets: Vec::new(), name }).collect();
         for (packet, position) in packets(directory, &whole) {
             let number = ends.partition_point(|end| *end <= position);
             segments[number.min(ends.len() - 1)].packets.push(packet);
@@ -98,7 +96,8 @@ impl Output {
             let slice = if hevc { kind < 32 } else { matches!(kind, 1..=5) };
             // The first bit of a slice says that it is its picture's first.
             let opens = !slice || unit.get(if hevc { 2 } else { 1 }).is_some_and(|b| b & 0x80 > 0);
-            let trailing = if hevc { matches!(kind, 40 | 36 | 37) } else { matches!(kind, 10..=12) };
+            let trailing =
+                if hevc { matches!(kind, 40 | 36 | 37) } else { matches!(kind, 10..=12) };
             if sliced && opens && !trailing {
                 pictures.push(Vec::new());
                 sliced = false;
@@ -130,10 +129,8 @@ fn packets(directory: &Path, whole: &Path) -> Vec<(Packet, u64)> {
     let text = std::fs::read_to_string(&kept).unwrap_or_else(|_| {
         let entries = "packet=codec_type,pts_time,dts_time,pos,flags";
         let whole = whole.to_str().unwrap();
-        let text = capture(
-            "ffprobe",
-            &["-v", "fatal", "-show_entries", entries, "-of", "csv=p=0", whole],
-        );
+        let text =
+            capture("ffprobe", &["-v", "fatal", "-show_entries", entries, "-of", "csv=p=0", whole]);
         std::fs::write(kept, &text).unwrap();
         String::from_utf8(text).unwrap()
     });
@@ -193,8 +190,21 @@ pub fn ssim(ours: &Path, theirs: &Path, directory: &Path) -> (f64, f64, usize) {
     capture(
         "ffmpeg",
         &[
-            "-v", "fatal", "-nostdin", "-fflags", "+igndts", "-i", ours.to_str().unwrap(), "-i",
-            theirs.to_str().unwrap(), "-lavfi", &graph, "-an", "-f", "null", "-",
+            "-v",
+            "fatal",
+            "-nostdin",
+            "-fflags",
+            "+igndts",
+            "-i",
+            ours.to_str().unwrap(),
+            "-i",
+            theirs.to_str().unwrap(),
+            "-lavfi",
+            &graph,
+            "-an",
+            "-f",
+            "null",
+            "-",
         ],
     );
     let text = std::fs::read_to_string(stats).unwrap();
@@ -215,13 +225,23 @@ pub fn pcm(path: &Path) -> Vec<f32> {
     let data = capture(
         "ffmpeg",
         &[
-            "-v", "fatal", "-nostdin", "-i", path.to_str().unwrap(), "-map", "0:a:0", "-ac", "1",
-            "-ar", &rate, "-f", "s16le", "pipe:1",
+            "-v",
+            "fatal",
+            "-nostdin",
+            "-i",
+            path.to_str().unwrap(),
+            "-map",
+            "0:a:0",
+            "-ac",
+            "1",
+            "-ar",
+            &rate,
+            "-f",
+            "s16le",
+            "pipe:1",
         ],
     );
-    data.chunks_exact(2)
-        .map(|bytes| f32::from(i16::from_le_bytes([bytes[0], bytes[1]])))
-        .collect()
+    data.chunks_exact(2).map(|bytes| f32::from(i16::from_le_bytes([bytes[0], bytes[1]]))).collect()
 }
 
 /// By how many seconds the content of `ours` comes later than that of `theirs`, counted from the

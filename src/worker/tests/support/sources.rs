@@ -68,10 +68,9 @@ pub fn source(name: &str) -> PathBuf {
         "hevc.mkv" | "hevc.mp4" => {
             clip(name, &format!("{} {} {x265} {AAC}", picture("24000/1001"), sound(7)))
         }
-        "hevc10.mkv" => clip(
-            name,
-            &format!("{} {} {x265} -pix_fmt yuv420p10le {AAC}", picture("25"), sound(7)),
-        ),
+        "hevc10.mkv" => {
+            clip(name, &format!("{} {} {x265} -pix_fmt yuv420p10le {AAC}", picture("25"), sound(7)))
+        }
         "vp9.webm" => clip(
             name,
             &format!(
@@ -88,11 +87,7 @@ pub fn source(name: &str) -> PathBuf {
             let pan = "-af pan=5.1|FL=c0|FR=0.5*c0|FC=0.3*c0|LFE=0.1*c0|BL=0.1*c0|BR=0.1*c0";
             clip(
                 name,
-                &format!(
-                    "{} {} {X264} {pan} -c:a ac3 -b:a 384k",
-                    picture("24000/1001"),
-                    sound(7)
-                ),
+                &format!("{} {} {X264} {pan} -c:a ac3 -b:a 384k", picture("24000/1001"), sound(7)),
             )
         }
         "tracks.mkv" | "tracks.mp4" | "tracks.ts" => tracks(name),
