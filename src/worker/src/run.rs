@@ -33,6 +33,7 @@ use session::{
 
 use crate::format::track_format;
 use crate::graph::{Graph, describe};
+use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError, describe_error};
 use crate::stages::Stages;
@@ -43,6 +44,9 @@ use crate::{elements, stages};
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// How long encoders may take to empty themselves after `Quit`. Jellyfin kills after five seconds.
 const DRAIN: Duration = Duration::from_secs(3);
+/// An input that ends so much earlier than its header says is worth a line in the log. Streams of
+/// one file end at different times anyway.
+const CUT_SHORT_NS: i64 = 5_000_000_000;
 /// Samples between streaming threads and writer.
 const CHANNEL: usize = 64;
 
@@ -103,6 +107,18 @@ struct Stream {
     clock: Clock,
     quitting: Option<Instant>,
     broken_input: Option<String>,
+    /// When the inputs should end, ns of source time, if their headers say.
+    announced_end_ns: Option<i64>,
+}
+
+/// What [`link`] has built.
+struct Linked {
+    /// One line for people.
+    description: String,
+    /// Tracks that pass unchanged.
+    copied: BTreeSet<usize>,
+    /// See [`Stream::announced_end_ns`].
+    announced_end_ns: Option<i64>,
 }
 
 /// Wall time without pauses.
@@ -162,6 +178,8 @@ impl From<SourceError> for Ending {
 fn write_failed(error: &WriteError) -> Ending {
     let fault = match error {
         WriteError::Unsupported { .. } => Fault::Unsupported,
+        WriteError::BadSample { .. } => Fault::Input,
+        WriteError::Closed => Fault::Worker,
         _ => Fault::Output,
     };
     failed(error.to_string(), fault)
@@ -234,19 +252,18 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, files)?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
-        let description =
-            link(pipeline, stages, plan, &sources, &gate, &wake).map_err(Ending::from)?;
+        let linked = link(pipeline, stages, plan, &sources, &gate, &wake).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tracks = usize::from(plan.video.is_some()) + usize::from(plan.audio.is_some());
         let writer = Writer {
             formats: vec![None; tracks],
             ended: BTreeSet::new(),
-            copied: description.1,
+            copied: linked.copied,
             waiting: Vec::new(),
             segmenter: None,
             directory: Some(directory),
             plan: plan.clone(),
-            tag: id.to_string(),
+            tag: id.writer_tag(std::process::id()),
             socket: Arc::clone(&socket),
         };
         listen(channel, wake);
@@ -259,11 +276,12 @@ impl Stream {
             clock: Clock::new(),
             quitting: None,
             broken_input: None,
+            announced_end_ns: linked.announced_end_ns,
         };
         pipeline
             .set_state(gst::State::Playing)
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
-        Ok((stream, description.0))
+        Ok((stream, linked.description))
     }
 
     /// Takes samples and commands until the end.
@@ -335,11 +353,25 @@ impl Stream {
         };
         self.send_progress(&counters);
         if let Some(message) = self.broken_input.take() {
-            let line = format!("the input breaks off: {message}");
-            let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Log { line }, &[]);
+            self.log(format!("the input breaks off: {message}"));
             return Ending::Complete;
         }
-        if self.quitting.is_some() { Ending::Quit } else { Ending::Complete }
+        if self.quitting.is_some() {
+            return Ending::Quit;
+        }
+        // Demuxers take a file's end for the end, wherever it is.
+        if let Some((end, announced)) = counters.position_ns.zip(self.announced_end_ns)
+            && announced - end > CUT_SHORT_NS
+        {
+            let seconds = |ns: i64| ns as f64 / 1e9;
+            let (end, announced) = (seconds(end), seconds(announced));
+            self.log(format!("the input breaks off at {end:.1} s of {announced:.1} s"));
+        }
+        Ending::Complete
+    }
+
+    fn log(&self, line: String) {
+        let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Log { line }, &[]);
     }
 
     fn abort(&mut self, ending: Ending) -> Ending {
@@ -495,7 +527,7 @@ fn link(
     sources: &[Option<Source>],
     gate: &Arc<Gate>,
     wake: &SyncSender<Wake>,
-) -> Result<(String, BTreeSet<usize>), SourceError> {
+) -> Result<Linked, SourceError> {
     let find = |reference: StreamRef, kind| {
         let source = sources.get(reference.input).and_then(Option::as_ref);
         let source = source.ok_or_else(|| SourceError {
@@ -514,6 +546,7 @@ fn link(
     let (send, outputs) = sync_channel(CHANNEL);
     forward(outputs, wake.clone());
     let mut copied = BTreeSet::new();
+    let mut announced_end_ns: Option<i64> = None;
     let chains = [
         (&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
         (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input)),
@@ -534,6 +567,8 @@ fn link(
         if chain.copied {
             copied.insert(track);
         }
+        let end = announced_end(source, index, &settings.timeline);
+        announced_end_ns = end.into_iter().chain(announced_end_ns).min();
         let sink = build_track(pipeline, chain, &settings, &send)?;
         source.pad(index).link(&sink).map_err(|error| SourceError {
             message: format!("can't link {}: {error}", chain.one_line()),
@@ -552,7 +587,13 @@ fn link(
         source.seek(first, source.seek_target_ns(plan.inputs[number].start_us))?;
         source.release(&here);
     }
-    Ok((one_line(&graph), copied))
+    Ok(Linked { description: one_line(&graph), copied, announced_end_ns })
+}
+
+/// When a stream should end by its file's header, ns of source time.
+fn announced_end(source: &Source, index: usize, timeline: &Timeline) -> Option<i64> {
+    let length = source.pad(index).query_duration::<gst::ClockTime>()?;
+    Some(length.nseconds().cast_signed() + LEAD_NS.cast_signed() + timeline.offset_ns)
 }
 
 /// Samples and errors of the graph join the worker's one channel.
@@ -605,7 +646,7 @@ fn video_rate(plan: &Transcode, source: &Source, index: usize) -> Option<(u32, u
         return Some(rate);
     }
     let (numerator, denominator) = source.frame_rate(index)?;
-    let doubled = encode.deinterlace.is_some_and(|deinterlace| deinterlace.per_field);
+    let doubled = deinterlacing(plan).is_some_and(|how| how.per_field);
     Some((if doubled { numerator * 2 } else { numerator }, denominator))
 }
 
