@@ -67,6 +67,12 @@ pub struct TrackSettings {
     pub timeline: Timeline,
     /// Frame rate, if it isn't the decoder's.
     pub rate: Option<(u32, u32)>,
+    /// The rate is a cap that the command sets.
+    pub capped: bool,
+    /// Fields become frames.
+    pub fields: bool,
+    /// How late a filter before the cadence stamps its frames, ns.
+    pub late_ns: i64,
     /// Decoding times must be found from the presentation times.
     pub reorder: bool,
     /// Period of the keyframe grid.
@@ -118,9 +124,12 @@ pub fn build_track(
 
 fn configure(element: &gst::Element, settings: &TrackSettings) {
     if let Some(cadence) = element.downcast_ref::<Cadence>() {
+        let offset_ns = settings.timeline.offset_ns - settings.late_ns;
         cadence.configure(CadenceConfig {
-            timeline: settings.timeline,
+            timeline: Timeline { offset_ns, ..settings.timeline },
             rate: settings.rate,
+            capped: settings.capped,
+            fields: settings.fields,
             keyframes_every: settings.keyframes_every,
             gate: Arc::clone(&settings.gate),
         });
@@ -129,7 +138,26 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             timeline: settings.timeline,
             gate: Arc::clone(&settings.gate),
         });
+    } else if element.factory().is_some_and(|factory| factory.name() == "deinterlace") {
+        cut_before_start(element, settings.timeline);
     }
+}
+
+/// Only whole frames are cut: a deinterlacer makes two of one.
+fn cut_before_start(element: &gst::Element, timeline: Timeline) {
+    let Some(pad) = element.static_pad("sink") else { return };
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let time = info.buffer().and_then(|buffer| {
+            let event = pad.sticky_event::<gst::event::Segment>(0)?;
+            let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
+            timeline.source_ns(segment, buffer.pts()?)
+        });
+        if time.is_some_and(|time| timeline.is_before_start(time)) {
+            gst::PadProbeReturn::Drop
+        } else {
+            gst::PadProbeReturn::Ok
+        }
+    });
 }
 
 fn queue(buffers: u32) -> Result<gst::Element, SourceError> {

@@ -22,7 +22,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::{Keyframes, StreamRef, Transcode, VideoAction};
+use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::{Sample, Segmenter, Track, WriteError};
@@ -560,6 +560,9 @@ fn link(
             track,
             timeline: timeline(plan, input, source),
             rate: if is_video { video_rate(plan, source, index) } else { None },
+            capped: is_video && cap(plan).is_some(),
+            fields: is_video && deinterlacing(plan).is_some_and(|how| how.per_field),
+            late_ns: if is_video { deinterlacer_ns(plan, source, index) } else { 0 },
             reorder: is_video && chain.copied && !source.has_dts(index),
             keyframes_every: keyframes(plan),
             gate: Arc::clone(gate),
@@ -639,10 +642,30 @@ fn keyframes(plan: &Transcode) -> Option<f64> {
     }
 }
 
+/// The frame rate that the command sets.
+fn cap(plan: &Transcode) -> Option<(u32, u32)> {
+    match &plan.video.as_ref()?.action {
+        VideoAction::Encode(encode) => encode.frame_rate,
+        VideoAction::Copy => None,
+    }
+}
+
+fn deinterlacing(plan: &Transcode) -> Option<Deinterlace> {
+    match &plan.video.as_ref()?.action {
+        VideoAction::Encode(encode) => encode.deinterlace,
+        VideoAction::Copy => None,
+    }
+}
+
+/// GStreamer's yadif stamps each picture with the time of the frame that comes after it.
+fn deinterlacer_ns(plan: &Transcode, source: &Source, index: usize) -> i64 {
+    let rate = source.frame_rate(index).filter(|_| deinterlacing(plan).is_some());
+    rate.map_or(0, |(frames, seconds)| i64::from(seconds) * 1_000_000_000 / i64::from(frames))
+}
+
 /// The output's frame rate: the plan's, else the source's, doubled if fields become frames.
 fn video_rate(plan: &Transcode, source: &Source, index: usize) -> Option<(u32, u32)> {
-    let VideoAction::Encode(encode) = &plan.video.as_ref()?.action else { return None };
-    if let Some(rate) = encode.frame_rate {
+    if let Some(rate) = cap(plan) {
         return Some(rate);
     }
     let (numerator, denominator) = source.frame_rate(index)?;

@@ -12,7 +12,7 @@ use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
-use crate::cadence::{FrameGrid, KeyframeGrid, Rate};
+use crate::cadence::{Emission, FrameGrid, KeyframeGrid, Rate};
 use crate::timeline::{Gate, Timeline};
 
 /// What a cadence needs to know.
@@ -22,6 +22,10 @@ pub struct CadenceConfig {
     pub timeline: Timeline,
     /// Output frame rate; `None` takes the decoder's.
     pub rate: Option<Rate>,
+    /// The rate is a cap that the command sets.
+    pub capped: bool,
+    /// Frames are made of fields; the last field stays in the deinterlacer.
+    pub fields: bool,
     /// Period of the keyframe grid; `None` leaves keyframes to the encoder.
     pub keyframes_every: Option<f64>,
     /// Pause and early end.
@@ -38,9 +42,52 @@ struct State {
     grid: Option<FrameGrid>,
     keyframes: Option<KeyframeGrid>,
     previous: Option<gst::Buffer>,
+    /// End of the last frame, ns of source time.
+    end_ns: i64,
     segment_sent: bool,
     begun: bool,
     ended: bool,
+}
+
+/// A frame to send, with the keyframe request that goes before it.
+type Frame = (Option<gst::Event>, gst::Buffer);
+
+impl State {
+    /// The frames of an emission: the one before, then `current`.
+    fn send(&mut self, emission: Emission, current: Option<&gst::Buffer>) -> Vec<Frame> {
+        let Some(grid) = &self.grid else { return Vec::new() };
+        let rate = grid.rate();
+        let mut frames = Vec::new();
+        for n in 0..emission.previous + emission.current {
+            let index = emission.first + i64::from(n);
+            let repeated = (n < emission.previous).then_some(self.previous.as_ref()).flatten();
+            let Some(shown) = repeated.or(current) else { continue };
+            let first_frame = !std::mem::replace(&mut self.begun, true);
+            let mut frame = shown.copy();
+            let (start, end) = (grid.time_ns(index), grid.time_ns(index + 1));
+            let pts = gst::ClockTime::from_nseconds(start.unsigned_abs());
+            {
+                let frame = frame.make_mut();
+                frame.set_pts(pts);
+                frame.set_dts(gst::ClockTime::NONE);
+                frame.set_duration(gst::ClockTime::from_nseconds((end - start).unsigned_abs()));
+            }
+            let key = self.keyframes.as_mut().is_some_and(|keys| keys.is_key(index, rate));
+            // The first frame is a keyframe by itself. Asking for it makes GstVideoEncoder 1.22
+            // note the request at the 1000 hours that encoders add to their first timestamp, and
+            // refuse all later ones as too early.
+            let event = (key && !first_frame).then(|| {
+                gst_video::DownstreamForceKeyUnitEvent::builder()
+                    .timestamp(pts)
+                    .stream_time(pts)
+                    .running_time(pts)
+                    .all_headers(true)
+                    .build()
+            });
+            frames.push((event, frame));
+        }
+        frames
+    }
 }
 
 pub struct Cadence {
@@ -67,20 +114,11 @@ impl Cadence {
         }
         // Decide under the lock, push without it.
         let frames = self.place(buffer)?;
-        for (event, frame) in frames {
-            if let Some(event) = event {
-                self.src.push_event(event);
-            }
-            self.src.push(frame)?;
-        }
-        Ok(gst::FlowSuccess::Ok)
+        self.push(frames)
     }
 
     /// The frames that `buffer` becomes, each with the keyframe request that goes before it.
-    fn place(
-        &self,
-        buffer: gst::Buffer,
-    ) -> Result<Vec<(Option<gst::Event>, gst::Buffer)>, gst::FlowError> {
+    fn place(&self, buffer: gst::Buffer) -> Result<Vec<Frame>, gst::FlowError> {
         let mut state = self.state();
         let state = &mut *state;
         let (Some(config), Some(segment), Some(grid)) =
@@ -96,46 +134,39 @@ impl Cadence {
         if time < 0 || config.timeline.is_before_start(time) {
             return Ok(Vec::new());
         }
+        state.end_ns = time + buffer.duration().map_or(0, |length| length.nseconds() as i64);
         let emission = grid.place(time);
-        let rate = grid.rate();
-        let mut frames = Vec::new();
-        for n in 0..emission.previous + emission.current {
-            let index = emission.first + i64::from(n);
-            let first_frame = !std::mem::replace(&mut state.begun, true);
-            let repeated = (n < emission.previous).then_some(state.previous.as_ref()).flatten();
-            let mut frame = repeated.unwrap_or(&buffer).copy();
-            let (start, end) = (grid.time_ns(index), grid.time_ns(index + 1));
-            let pts = gst::ClockTime::from_nseconds(start.unsigned_abs());
-            {
-                let frame = frame.make_mut();
-                frame.set_pts(pts);
-                frame.set_dts(gst::ClockTime::NONE);
-                frame.set_duration(gst::ClockTime::from_nseconds((end - start).unsigned_abs()));
-            }
-            let key = state.keyframes.as_mut().is_some_and(|keys| keys.is_key(index, rate));
-            // The first frame is a keyframe by itself. Asking for it makes GstVideoEncoder 1.22
-            // note the request at the 1000 hours that encoders add to their first timestamp, and
-            // refuse all later ones as too early.
-            let event = (key && !first_frame).then(|| {
-                gst_video::DownstreamForceKeyUnitEvent::builder()
-                    .timestamp(pts)
-                    .stream_time(pts)
-                    .running_time(pts)
-                    .all_headers(true)
-                    .build()
-            });
-            frames.push((event, frame));
-        }
+        let frames = state.send(emission, Some(&buffer));
         state.previous = Some(buffer);
         Ok(frames)
     }
 
     fn end(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let first = !std::mem::replace(&mut self.state().ended, true);
-        if first {
-            self.src.push_event(gst::event::Eos::new());
+        let mut state = self.state();
+        if std::mem::replace(&mut state.ended, true) {
+            return Err(gst::FlowError::Eos);
         }
+        let end = state.end_ns;
+        let mut emission = state.grid.as_mut().map(|grid| grid.finish(end)).unwrap_or_default();
+        if state.previous.is_some() && state.config.as_ref().is_some_and(|config| config.fields) {
+            emission.previous += 1;
+        }
+        let frames = state.send(emission, None);
+        drop(state);
+        // What comes of the last ones makes no difference any more.
+        let _ = self.push(frames);
+        self.src.push_event(gst::event::Eos::new());
         Err(gst::FlowError::Eos)
+    }
+
+    fn push(&self, frames: Vec<Frame>) -> Result<gst::FlowSuccess, gst::FlowError> {
+        for (event, frame) in frames {
+            if let Some(event) = event {
+                self.src.push_event(event);
+            }
+            self.src.push(frame)?;
+        }
+        Ok(gst::FlowSuccess::Ok)
     }
 
     fn event(&self, event: gst::Event) -> bool {
@@ -169,7 +200,9 @@ impl Cadence {
             Some(grid) => grid.rate(),
             None => configured.or(decoded).unwrap_or(UNKNOWN_RATE),
         };
-        state.grid.get_or_insert_with(|| FrameGrid::new(rate));
+        let capped = state.config.as_ref().is_some_and(|config| config.capped);
+        let grid = if capped { FrameGrid::capped(rate) } else { FrameGrid::new(rate) };
+        state.grid.get_or_insert(grid);
         drop(state);
         let mut caps = caps.to_owned();
         let fraction = gst::Fraction::new(rate.0 as i32, rate.1 as i32);
