@@ -176,12 +176,19 @@ fn observe(
         return gst::PadProbeReturn::Ok;
     }
     let stream = &mut seen.streams[index];
-    match &info.data {
-        Some(gst::PadProbeData::Buffer(buffer)) => note(stream, pad, buffer, raw),
-        _ => stream.ended = true,
-    }
+    let taken = match &info.data {
+        Some(gst::PadProbeData::Buffer(buffer)) => {
+            note(stream, pad, buffer, raw);
+            gst::PadProbeReturn::Drop
+        }
+        _ => {
+            stream.ended = true;
+            // GStreamer 1.22 complains in the log if a probe drops an event.
+            gst::PadProbeReturn::Handled
+        }
+    };
     shared.1.notify_all();
-    gst::PadProbeReturn::Drop
+    taken
 }
 
 fn note(stream: &mut Stream, pad: &gst::Pad, buffer: &gst::Buffer, raw: bool) {
