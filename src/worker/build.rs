@@ -1,13 +1,16 @@
 //! Links libswscale and libavutil, whose few functions `src/swscale.rs` declares.
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     for library in ["libswscale", "libavutil"] {
         if let Err(error) = pkg_config::Config::new().probe(library) {
             eprintln!(
                 "expected {library} with its pkg-config file; `./dev setup` installs it \
                  (Debian, Ubuntu: {library}-dev)\n{error}"
             );
-            std::process::exit(1);
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }

@@ -81,9 +81,10 @@ fn render_nodes_in(devices: &Path, sysfs: &Path) -> io::Result<Vec<RenderNode>> 
 
 fn look(path: &Path, sysfs: &Path) -> RenderNode {
     let opened = OpenOptions::new().read(true).write(true).open(path).map(Node);
-    let driver = opened.as_ref().ok().and_then(|node| {
-        Some(node.get_driver().ok()?.name().to_string_lossy().into_owned())
-    });
+    let driver = opened
+        .as_ref()
+        .ok()
+        .and_then(|node| Some(node.get_driver().ok()?.name().to_string_lossy().into_owned()));
     let problem = match &opened {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Some("permission denied: add the user to the node's group (`render` or `video`)".into())
