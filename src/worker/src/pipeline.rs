@@ -7,6 +7,7 @@ use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_audio as gst_audio;
 
 use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
 use crate::graph::TrackGraph;
@@ -204,6 +205,8 @@ fn sink(
     let track = settings.track;
     let timeline = settings.timeline;
     let (priming, copied) = (graph.priming, graph.copied);
+    // Nothing else in a copied track's way is held by the gate.
+    let gate = graph.copied.then(|| Arc::clone(&settings.gate));
     let reorder = settings.reorder.then(|| Arc::new(Mutex::new(Reorder::default())));
     let rest = reorder.clone();
     let mut last_caps = None;
@@ -211,6 +214,9 @@ fn sink(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                if gate.as_ref().is_some_and(|gate| !gate.pass()) {
+                    return Err(gst::FlowError::Eos);
+                }
                 let caps = sample.caps_owned();
                 let fresh = (caps != last_caps).then(|| caps.clone()).flatten();
                 let shift = priming_ns(priming, caps.as_ref());
@@ -286,8 +292,9 @@ fn encoded(
             Some(signed_ns(segment.to_running_time_full(timestamp)?) - priming)
         }
     };
-    let pts = buffer.pts().or(buffer.dts()).and_then(time)?;
-    let dts = buffer.dts().and_then(time).unwrap_or(pts);
+    let lead = lead_ns(buffer, sample.caps());
+    let pts = buffer.pts().or(buffer.dts()).and_then(time)? - lead;
+    let dts = buffer.dts().and_then(time).map_or(pts, |dts| dts - lead);
     let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
     if copied && timeline.is_before_start(pts) && !caps_are_video(sample) {
         return None;
@@ -298,10 +305,20 @@ fn encoded(
         caps,
         pts,
         dts,
-        duration: buffer.duration().map_or(0, gst::ClockTime::nseconds),
+        duration: buffer.duration().map_or(0, gst::ClockTime::nseconds) + lead.unsigned_abs(),
         keyframe,
         data: Bytes::copy_from_slice(&map),
     })
+}
+
+/// What an encoder has put before the first sample and says so itself: it stamps the first buffer
+/// with the time of what is to be heard of it, where ffmpeg has the time of all of it.
+fn lead_ns(buffer: &gst::BufferRef, caps: Option<&gst::CapsRef>) -> i64 {
+    let Some(meta) = buffer.meta::<gst_audio::AudioClippingMeta>() else { return 0 };
+    let gst::GenericFormattedValue::Default(Some(samples)) = meta.start() else { return 0 };
+    let rate = caps.and_then(|caps| caps.structure(0)?.get::<i32>("rate").ok());
+    let samples = i64::try_from(*samples).unwrap_or(0);
+    rate.filter(|rate| *rate > 0).map_or(0, |rate| samples * 1_000_000_000 / i64::from(rate))
 }
 
 /// A copied picture begins at the keyframe before the start, sound at the start.

@@ -43,7 +43,8 @@ pub fn signed_ns(time: gst::Signed<gst::ClockTime>) -> i64 {
     }
 }
 
-/// Holds a stream between decoder and encoder, and lets it end early.
+/// Holds a stream between decoder and encoder (or before the writer, if it is copied), and lets it
+/// end early.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<GateState>,
