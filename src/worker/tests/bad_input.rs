@@ -35,8 +35,8 @@ fn good(name: &str, rest: &str) -> PathBuf {
 /// One that keeps a worker busy for some seconds.
 fn long() -> PathBuf {
     clip(
-        "bad-long.mkv",
-        &format!("-f lavfi -i testsrc2=s=320x180:r=25:d=90 -f lavfi -i sine=d=90 {VIDEO} {AUDIO}"),
+        "bad-minute.mkv",
+        &format!("-f lavfi -i testsrc2=s=320x180:r=25:d=60 -f lavfi -i sine=d=60 {VIDEO} {AUDIO}"),
     )
 }
 
@@ -331,6 +331,10 @@ fn mapped_streams_that_are_missing_or_of_another_kind() {
 fn corrupt_bytes_are_played_over() {
     for name in ["bad-plain.mkv", "bad-plain.mp4", "bad-plain.ts"] {
         for copy in [false, true] {
+            // One is enough for the copy's way.
+            if copy && !name.ends_with(".ts") {
+                continue;
+            }
             let case = Case::new();
             let mut bytes = fs::read(good(name, "")).unwrap();
             let middle = bytes.len() / 2;
@@ -565,7 +569,7 @@ fn quit_midway() {
         let took = report.elapsed - asked.unwrap();
         assert!(took < Duration::from_secs(2), "{took:?}");
         ended(&case, &report, &Ending::Quit);
-        assert!((3..25).contains(&report.segments.len()), "{:?}", report.segments);
+        assert!((3..17).contains(&report.segments.len()), "{:?}", report.segments);
         let frames = case.whole();
         assert_eq!(frames as u64, report.progress.frames);
     }
@@ -582,7 +586,7 @@ fn quit_while_paused() {
         }
     });
     ended(&case, &report, &Ending::Quit);
-    assert!(report.segments.len() < 30, "{:?}", report.segments);
+    assert!(report.segments.len() < 17, "{:?}", report.segments);
     case.whole();
 }
 
@@ -618,10 +622,10 @@ fn pause_holds_and_resume_goes_on() {
     });
     let (before, after) = held.unwrap();
     assert_eq!(before, after);
-    assert!(before.len() < 28, "paused too late to tell: {before:?}");
+    assert!(before.len() < 17, "paused too late to tell: {before:?}");
     ended(&case, &report, &Ending::Complete);
-    assert_eq!(report.segments.len(), 30);
-    assert_eq!(report.progress.frames, 90 * 25);
+    assert_eq!(report.segments.len(), 20);
+    assert_eq!(report.progress.frames, 60 * 25);
     // The clock of the progress stands still too.
     let unpaused = Duration::from_micros(report.progress.elapsed_us);
     assert!(report.elapsed - unpaused >= Duration::from_millis(1400), "{unpaused:?}");
