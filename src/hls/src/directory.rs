@@ -6,8 +6,10 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, OFlags, openat, statat, unlinkat};
 use rustix::io::{Errno, Result};
+
+use crate::file::MODE;
 
 /// Creates an empty file. `false` if the name exists already, whatever it is.
 ///
@@ -15,7 +17,7 @@ use rustix::io::{Errno, Result};
 /// Those of `openat(2)`.
 pub fn create_placeholder(dir: impl AsFd, name: &str) -> Result<bool> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    match openat(dir, name, flags, Mode::from_raw_mode(0o644)) {
+    match openat(dir, name, flags, MODE) {
         Ok(_) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error),

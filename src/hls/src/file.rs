@@ -1,16 +1,20 @@
 //! Files that appear complete: written under a temporary name, renamed when whole.
+//!
+//! They belong to the owner of the directory, if the system lets us give them away: that is who
+//! runs Jellyfin, and with it the ffmpeg that a later run may fall back to. It writes over the
+//! segments that stand there, in place, and ends if it may not.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchown, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::WriteError;
 
-/// Readable by Jellyfin whoever runs it; the umask takes away what the installation wants.
-const MODE: Mode = Mode::from_raw_mode(0o644);
+/// ffmpeg's; the umask takes away what the installation wants.
+pub(crate) const MODE: Mode = Mode::from_raw_mode(0o666);
 
 /// Slices handed to the system in one call; far below IOV_MAX.
 const BATCH: usize = 256;
@@ -81,13 +85,29 @@ impl Folder {
     }
 
     /// Creates `temporary`, to become `name`. What a dead writer left under the temporary name is
-    /// overwritten; a link there is not followed.
+    /// replaced, and so is a link: what it leads to isn't touched.
     pub fn create(&self, name: &str, temporary: String) -> Result<Temporary, WriteError> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&self.directory, &temporary, flags, MODE)
-            .map_err(|error| WriteError::from_os(name, error.into()))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let create = || openat(&self.directory, &temporary, flags, MODE);
+        let fd = match create() {
+            Err(Errno::EXIST) => {
+                unlinkat(&self.directory, &temporary, AtFlags::empty()).and_then(|()| create())
+            }
+            result => result,
+        }
+        .map_err(|error| WriteError::from_os(name, error.into()))?;
+        self.give_away(&fd);
         Ok(Temporary { fd, temporary, name: name.to_owned(), bytes: 0 })
+    }
+
+    /// Makes the directory's owner the file's. Only root may; for others the file stays theirs.
+    fn give_away(&self, file: &OwnedFd) {
+        if let (Ok(ours), Ok(theirs)) = (fstat(file), fstat(&self.directory))
+            && ours.st_uid != theirs.st_uid
+        {
+            let (user, group) = (Uid::from_raw(theirs.st_uid), Gid::from_raw(theirs.st_gid));
+            let _ = fchown(file, Some(user), Some(group));
+        }
     }
 
     /// Gives the file its final name, replacing what stands there; its size. If that fails the
@@ -159,11 +179,29 @@ mod tests {
     }
 
     #[test]
-    fn a_link_under_the_temporary_name_is_not_followed() {
+    fn a_link_under_the_temporary_name_is_replaced_and_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("victim"), b"whole").unwrap();
         std::os::unix::fs::symlink("victim", dir.path().join("a.t.tmp")).unwrap();
-        assert!(folder(&dir).create("a", "a.t.tmp".into()).is_err());
+        fs::hard_link(dir.path().join("victim"), dir.path().join("b.t.tmp")).unwrap();
+        for name in ["a", "b"] {
+            folder(&dir).put(name, format!("{name}.t.tmp"), b"new").unwrap();
+            assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"new");
+        }
+        assert!(!dir.path().join("a").is_symlink());
         assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn files_belong_to_the_directorys_owner() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let dir = tempfile::tempdir().unwrap();
+        // Only root can try the other half of it.
+        let other = chown(dir.path(), Some(65_534), Some(65_534)).is_ok();
+        folder(&dir).put("a", "a.t.tmp".into(), b"new").unwrap();
+        let (file, folder) =
+            (fs::metadata(dir.path().join("a")).unwrap(), fs::metadata(dir.path()).unwrap());
+        assert_eq!(file.uid(), folder.uid());
+        assert!(!other || (file.uid(), file.gid()) == (65_534, 65_534));
     }
 }
