@@ -69,6 +69,13 @@ impl Source {
     ) -> Result<Self, SourceError> {
         let (demuxer, media) = find_demuxer(stages, &file)?;
         let tracks = tracks::read(file.as_fd(), &media);
+        if tracks.iter().flatten().any(|track| track.edited) {
+            // The demuxer begins such tracks between keyframes and ends their sound early.
+            return Err(SourceError {
+                message: "the file's edit list cuts into its tracks".into(),
+                fault: Fault::Unsupported,
+            });
+        }
         let file = Arc::new(file);
         let reader: gst::Element = FileSource::new(Arc::clone(&file)).upcast();
         let demux = make(&demuxer.element)?;

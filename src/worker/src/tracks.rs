@@ -26,6 +26,8 @@ pub struct Track {
     pub timescale: Option<u32>,
     /// Frame rate, if the table gives every frame the same length.
     pub rate: Option<Rate>,
+    /// An edit list shows other parts of the track than all of it.
+    pub edited: bool,
 }
 
 /// The streams of a file in ffmpeg's order; `None` if the container has no table that is known
@@ -121,7 +123,9 @@ fn track_of(trak: &[u8]) -> Option<Track> {
         .and_then(|info| boxes(info, *b"stbl").next())
         .and_then(|table| boxes(table, *b"stts").next());
     let rate = lengths.zip(timescale).and_then(|(table, scale)| constant_rate(table, scale));
-    Some(Track { id: id.into(), timescale, rate })
+    let edits = boxes(trak, *b"edts").next().and_then(|edits| boxes(edits, *b"elst").next());
+    let edited = edits.zip(timescale).is_some_and(|(list, scale)| is_edited(list, scale));
+    Some(Track { id: id.into(), timescale, rate, edited })
 }
 
 /// The rate if all frames last equally long; the last one may differ.
@@ -130,6 +134,23 @@ fn constant_rate(table: &[u8], timescale: u32) -> Option<Rate> {
     let length = number(table, 12).filter(|length| *length > 0)?;
     let constant = entries == 1 || entries == 2 && number(table, 16)? == 1;
     constant.then(|| reduced(timescale, length))
+}
+
+/// Whether an edit list does more than delay the start (an empty edit) and skip what encoders put
+/// before it: reordered pictures or the lead-in of sound, a quarter of a second at most.
+fn is_edited(list: &[u8], timescale: u32) -> bool {
+    let wide = list.first() == Some(&1);
+    let size = if wide { 20 } else { 12 };
+    let starts = list.get(8..).unwrap_or_default().chunks_exact(size).filter_map(|entry| {
+        let start = if wide {
+            i64::from_be_bytes(*entry.get(8..)?.first_chunk()?)
+        } else {
+            i64::from(i32::from_be_bytes(*entry.get(4..)?.first_chunk()?))
+        };
+        (start >= 0).then_some(start)
+    });
+    let starts: Vec<i64> = starts.collect();
+    starts.len() > 1 || starts.first().is_some_and(|start| *start > i64::from(timescale / 4))
 }
 
 /// A fraction in lowest terms.
@@ -207,7 +228,7 @@ fn track_entries(data: &[u8]) -> Vec<Track> {
             };
             let counted = COUNTED.contains(&value(TRACK_TYPE)?);
             // Nearly every file has the default scale, a millisecond.
-            let track = Track { id: value(TRACK_NUMBER)?, timescale: Some(1000), rate: None };
+            let track = Track { id: value(TRACK_NUMBER)?, timescale: Some(1000), ..Track::default() };
             counted.then_some(track)
         })
         .collect()
@@ -254,13 +275,30 @@ mod tests {
         ]
         .concat();
         let tracks = tables(&file, "video/quicktime").unwrap();
-        let track = |id, scale, rate| Track { id, timescale: Some(scale), rate };
+        let track =
+            |id, scale, rate| Track { id, timescale: Some(scale), rate, edited: false };
         assert_eq!(tracks[0], track(3, 24_000, Some((24_000, 1001))));
         assert_eq!(tracks[1], track(1, 90_000, None));
         for length in 0..file.len() {
             // Never more than the whole file has, whatever is cut off.
             assert!(tables(&file[..length], "video/quicktime").is_none_or(|t| t.len() <= 2));
         }
+    }
+
+    #[test]
+    fn edit_lists_that_cut() {
+        let list = |entries: &[[i32; 3]]| {
+            let mut data = words(&[0, entries.len() as u32]);
+            data.extend(entries.iter().flatten().flat_map(|value| value.to_be_bytes()));
+            data
+        };
+        let normal = 0x1_0000;
+        assert!(!is_edited(&list(&[[12_300, 1024, normal]]), 12_800));
+        assert!(!is_edited(&list(&[[5000, -1, normal], [12_300, 1024, normal]]), 12_800));
+        assert!(is_edited(&list(&[[12_300, 9984, normal]]), 12_800));
+        assert!(is_edited(&list(&[[100, 0, normal], [100, 500, normal]]), 12_800));
+        assert!(!is_edited(&list(&[]), 12_800));
+        assert!(!is_edited(&[0], 12_800));
     }
 
     #[test]

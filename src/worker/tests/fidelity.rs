@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ffmpeg_args::{AudioAction, AudioCodec, Transcode, VideoAction, VideoCodec};
-use session::Ending;
+use session::{Ending, Fault};
 use support::Run;
 use support::line::Line;
 use support::output::{self, Output};
@@ -211,7 +211,8 @@ impl Case {
             packets.filter(|packet| packet.pts >= from).count()
         };
         let (count, theirs) = (since(&self.ours), since(&self.theirs));
-        if count.abs_diff(theirs) > 2 {
+        // Where sound is counted from lies a frame off, too.
+        if count.abs_diff(theirs) > 3 {
             let _ = writeln!(found, "{count} packets of sound, ffmpeg {theirs}");
         }
         // Without a picture nothing can be out of step; MP3 without its container keeps the
@@ -328,8 +329,6 @@ cases! {
     late_mp4_from_zero:       "late.mp4", "015", "-start_at_zero";
     late_ts:                  "late.ts", "015", "";
     late_ts_from_zero:        "late.ts", "015", "-start_at_zero";
-    edit_list:                "edit.mp4", "015", "";
-    edit_list_seek:           "edit.mp4", "015", "ss=3";
     // Pictures that lean on what lies before a keyframe.
     open_gop:                 "opengop.mkv", "015", "";
     open_gop_at_keyframe:     "opengop.mkv", "015", "ss=6.006";
@@ -399,6 +398,20 @@ cases! {
     copy_ts:                  "film.ts", "042", "";
     copy_mp4:                 "film.mp4", "042", "";
     copy_open_gop:            "opengop.mkv", "042", "ss=6.5 -noaccurate_seek";
+}
+
+/// What GStreamer plays otherwise than ffmpeg isn't begun.
+#[test]
+fn an_edit_list_that_cuts_is_left_to_ffmpeg() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = Line::corpus("028").reading(&source("edit.mp4")).writing(directory.path()).plan();
+    match Run::start(&plan).finish().ending {
+        Some(Ending::Failed { reason, fault: Fault::Unsupported }) => {
+            assert!(reason.contains("edit list"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 /// ffmpeg itself lands behind the place in MPEG-TS, at whichever keyframe comes next.
