@@ -27,3 +27,4 @@ pub mod stages;
 pub mod swscale;
 pub mod timeline;
 pub mod tracks;
+pub mod writer;

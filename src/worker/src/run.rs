@@ -25,19 +25,19 @@ use std::time::{Duration, Instant};
 use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use hls::{Sample, Segmenter, Track, WriteError};
+use hls::{Sample, Segmenter};
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
     WorkerToGateway,
 };
 
-use crate::format::track_format;
 use crate::graph::{Graph, describe};
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError, describe_error};
 use crate::stages::Stages;
 use crate::timeline::{Gate, Timeline};
+use crate::writer::{Writer, failed, write_failed};
 use crate::{elements, stages};
 
 /// Time between two progress messages; ffmpeg's own is half a second.
@@ -66,7 +66,7 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     gst::init()?;
     elements::register()?;
     let stages = Stages::parse(stages::SOFTWARE)?;
-    warm_up(&stages);
+    warm_up();
     let mut channel = Channel::new(socket);
     channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[])?;
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
@@ -82,15 +82,28 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads the plugins that most streams need, so that the first stream needn't.
-fn warm_up(stages: &Stages) {
-    for name in stages.elements().into_iter().chain(["queue", "capsfilter", "appsink"]) {
-        if let Some(factory) = gst::ElementFactory::find(name) {
-            // Loading also runs the class initialisers of what comes with the plugin.
-            let _ = factory.load();
-        }
-    }
-    for name in ["matroskademux", "avdec_h264", "avenc_aac", "x264enc", "rgscale"] {
+/// What most of Jellyfin's streams need. The rest loads when it is needed: a few milliseconds then,
+/// instead of megabytes in every worker that waits.
+const COMMON: [&str; 13] = [
+    "matroskademux",
+    "qtdemux",
+    "h264parse",
+    "avdec_h264",
+    "aacparse",
+    "avdec_aac",
+    "queue",
+    "capsfilter",
+    "audioconvert",
+    "audioresample",
+    "avenc_aac",
+    "x264enc",
+    "appsink",
+];
+
+/// Loads the plugins that most streams need, so that their first segment needn't wait for it.
+fn warm_up() {
+    for name in COMMON {
+        // Making one runs the class initialisers too.
         let _ = gst::ElementFactory::make(name).build();
     }
     // The type finders are a plugin of their own.
@@ -150,39 +163,6 @@ impl Clock {
         let now = self.paused_at.unwrap_or_else(Instant::now);
         now.duration_since(self.started).saturating_sub(self.paused)
     }
-}
-
-/// Tracks on their way into the segmenter, which can only be made once all formats are known.
-struct Writer {
-    formats: Vec<Option<hls::TrackFormat>>,
-    ended: BTreeSet<usize>,
-    copied: BTreeSet<usize>,
-    waiting: Vec<Sample>,
-    segmenter: Option<Segmenter>,
-    directory: Option<OwnedFd>,
-    plan: Transcode,
-    tag: String,
-    socket: Arc<OwnedFd>,
-}
-
-fn failed(reason: impl Into<String>, fault: Fault) -> Ending {
-    Ending::Failed { reason: reason.into(), fault }
-}
-
-impl From<SourceError> for Ending {
-    fn from(error: SourceError) -> Self {
-        failed(error.message, error.fault)
-    }
-}
-
-fn write_failed(error: &WriteError) -> Ending {
-    let fault = match error {
-        WriteError::Unsupported { .. } => Fault::Unsupported,
-        WriteError::BadSample { .. } => Fault::Input,
-        WriteError::Closed => Fault::Worker,
-        _ => Fault::Output,
-    };
-    failed(error.to_string(), fault)
 }
 
 impl Stream {
@@ -254,18 +234,8 @@ impl Stream {
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
         let linked = link(pipeline, stages, plan, &sources, &gate, &wake).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
-        let tracks = usize::from(plan.video.is_some()) + usize::from(plan.audio.is_some());
-        let writer = Writer {
-            formats: vec![None; tracks],
-            ended: BTreeSet::new(),
-            copied: linked.copied,
-            waiting: Vec::new(),
-            segmenter: None,
-            directory: Some(directory),
-            plan: plan.clone(),
-            tag: id.writer_tag(std::process::id()),
-            socket: Arc::clone(&socket),
-        };
+        let tag = id.writer_tag(std::process::id());
+        let writer = Writer::new(plan, linked.copied, directory, tag, Arc::clone(&socket));
         listen(channel, wake);
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
@@ -403,93 +373,6 @@ impl Stream {
         };
         // If the gateway is gone, the reader thread says so.
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
-    }
-}
-
-impl Writer {
-    fn has_begun(&self) -> bool {
-        self.segmenter.is_some() || !self.waiting.is_empty()
-    }
-
-    /// Whether every track has ended. A copied track has no gate to stop it, so on `Quit` it
-    /// counts as ended.
-    fn is_complete(&self, quitting: bool) -> bool {
-        (0..self.formats.len())
-            .all(|track| self.ended.contains(&track) || quitting && self.copied.contains(&track))
-    }
-
-    fn format(&mut self, track: usize, caps: &gst::Caps) -> Result<(), Ending> {
-        let video = self.plan.video.as_ref().filter(|_| track == 0);
-        let tag = video.and_then(|video| video.tag.as_deref());
-        let format = track_format(caps, tag).map_err(|error| failed(error, Fault::Unsupported))?;
-        // Later changes travel in band; the headers of a job are written once.
-        self.formats[track].get_or_insert(format);
-        Ok(())
-    }
-
-    fn push(&mut self, sample: Sample) -> Result<(), Ending> {
-        if self.segmenter.is_none() {
-            self.waiting.push(sample);
-            return self.open();
-        }
-        match &mut self.segmenter {
-            Some(segmenter) => segmenter.push(sample).map_err(|error| write_failed(&error)),
-            None => Ok(()),
-        }
-    }
-
-    fn end(&mut self, track: usize) -> Result<(), Ending> {
-        self.ended.insert(track);
-        match &mut self.segmenter {
-            Some(segmenter) => segmenter.end_track(track).map_err(|error| write_failed(&error)),
-            None => self.open(),
-        }
-    }
-
-    /// Makes the segmenter once every track has a format or has ended without a sample.
-    fn open(&mut self) -> Result<(), Ending> {
-        let known = |(track, format): (usize, &Option<hls::TrackFormat>)| {
-            format.is_some() || self.ended.contains(&track)
-        };
-        if self.waiting.is_empty() || !self.formats.iter().enumerate().all(known) {
-            return Ok(());
-        }
-        // A track without samples isn't written; the others move up.
-        let mut numbers = vec![None; self.formats.len()];
-        let mut tracks = Vec::new();
-        for (track, format) in self.formats.iter().enumerate() {
-            if let Some(format) = format {
-                numbers[track] = Some(tracks.len());
-                tracks.push(Track { format: format.clone() });
-            }
-        }
-        if tracks.len() < self.formats.len() && numbers[0].is_none() {
-            return Err(failed("the picture has no frames", Fault::Input));
-        }
-        let Some(directory) = self.directory.take() else { return Ok(()) };
-        let socket = Arc::clone(&self.socket);
-        let observer = move |event| {
-            let message = match event {
-                hls::Event::Committing => WorkerToGateway::Committed,
-                hls::Event::SegmentComplete { number, .. } => {
-                    WorkerToGateway::SegmentComplete { number }
-                }
-            };
-            let _ = session::send(socket.as_fd(), &message, &[]);
-        };
-        let mut segmenter =
-            Segmenter::new(directory, self.plan.output.clone(), tracks, &self.tag, observer)
-                .map_err(|error| write_failed(&error))?;
-        for sample in self.waiting.drain(..) {
-            segmenter.push(sample).map_err(|error| write_failed(&error))?;
-        }
-        for track in &self.ended {
-            if let Some(number) = numbers[*track] {
-                segmenter.end_track(number).map_err(|error| write_failed(&error))?;
-            }
-        }
-        self.segmenter = Some(segmenter);
-        Ok(())
     }
 }
 
