@@ -217,7 +217,8 @@ impl Case {
         }
         // Without a picture nothing can be out of step; MP3 without its container keeps the
         // encoder's lead-in.
-        let allowed = if self.plan.video.is_some() { 0.005 } else { 0.03 };
+        // Opus' lead-in of 6.5 ms lies before zero in ffmpeg's fragments, where no time can be.
+        let allowed = if self.plan.video.is_some() { 0.007 } else { 0.03 };
         // From the same time on.
         let from = a.max(b);
         let cut = |output: &Output, first: f64| {
@@ -388,8 +389,8 @@ cases! {
     i965:                     "pal.mkv", "007", "";
     baseline:                 "pal.mkv", "015", "-profile:v:0=constrained_baseline -level=31";
     capped:                   "fifty.mkv", "015", "-vf=fps=25,scale_vaapi=format=nv12 -r=25";
-    to_hevc:                  "pal.mkv", "015", "fmp4 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
-    to_hevc_software:         "pal.mkv", "028", "fmp4 ss=3 -codec:v:0=libx265 -x264opts:0= -sc_threshold:v:0= -tag:v:0=hvc1";
+    to_hevc:                  "pal.mkv", "015", "fmp4 -codec:v:0=hevc_vaapi -preset=ultrafast -tag:v:0=hvc1 -profile:v:0=main -level=120";
+    to_hevc_software:         "pal.mkv", "028", "fmp4 ss=3 -codec:v:0=libx265 -preset=ultrafast -x264opts:0= -sc_threshold:v:0= -tag:v:0=hvc1";
     // Copies.
     copy:                     "film.mkv", "042", "";
     copy_both:                "film.mkv", "042", "-codec:a:0=copy -ac= -ab=";

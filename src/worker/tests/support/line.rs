@@ -170,7 +170,10 @@ impl Line {
         if codec.ends_with("_vaapi") || codec.ends_with("_qsv") {
             let library = if codec.starts_with("hevc") { "libx265" } else { "libx264" };
             self.set_before("-codec:v:0", library, "-f");
-            self.set_before("-preset", "veryfast", "-copyts");
+            // QSV counts its presets.
+            if self.value("-preset").is_none_or(|preset| preset.parse::<u32>().is_ok()) {
+                self.set_before("-preset", "veryfast", "-copyts");
+            }
             // Hardware encoders put keyframes where they are told, and nowhere else.
             if library == "libx264" {
                 self.set_before("-sc_threshold:v:0", "0", "-copyts");
