@@ -277,6 +277,10 @@ fn encoder_params(plan: &VideoEncode) -> String {
         }
     } else {
         let rate = &plan.rate;
+        // The element has no property for it; it stays in force as long as no bit rate is set.
+        if let Some(crf) = rate.crf {
+            params.push(format!("crf={crf}"));
+        }
         if let (Some(max), Some(buffer)) = (rate.max_bitrate, rate.buffer_bits) {
             params.push(format!("vbv-maxrate={}:vbv-bufsize={}", max / 1000, buffer / 1000));
         }
