@@ -389,7 +389,7 @@ cases! {
     i965:                     "pal.mkv", "007", "";
     baseline:                 "pal.mkv", "015", "-profile:v:0=constrained_baseline -level=31";
     capped:                   "fifty.mkv", "015", "-vf=fps=25,scale_vaapi=format=nv12 -r=25";
-    to_hevc:                  "pal.mkv", "015", "fmp4 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
+    to_hevc:                  "pal.mkv", "015", "fmp4 ss=9 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
     to_hevc_software:         "pal.mkv", "028", "fmp4 ss=3 -codec:v:0=libx265 -preset=ultrafast -x264opts:0= -sc_threshold:v:0= -tag:v:0=hvc1";
     // Copies.
     copy:                     "film.mkv", "042", "";
