@@ -15,12 +15,17 @@ use session::{Ending, Fault, WorkerToGateway};
 use crate::format::track_format;
 use crate::source::SourceError;
 
+/// Most bytes that wait for a track without a sample; at 4 Mbit/s two minutes. ffmpeg gives up at
+/// about as much (`-max_muxing_queue_size`, `-muxing_queue_data_threshold`).
+const MOST_WAITING: usize = 64 << 20;
+
 /// Tracks on their way into the segmenter, which can only be made once all formats are known.
 pub struct Writer {
     formats: Vec<Option<hls::TrackFormat>>,
     ended: BTreeSet<usize>,
     copied: BTreeSet<usize>,
     waiting: Vec<Sample>,
+    waiting_bytes: usize,
     /// Once there is one.
     pub segmenter: Option<Segmenter>,
     directory: Option<OwnedFd>,
@@ -66,6 +71,7 @@ impl Writer {
             ended: BTreeSet::new(),
             copied,
             waiting: Vec::new(),
+            waiting_bytes: 0,
             segmenter: None,
             directory: Some(directory),
             plan: plan.clone(),
@@ -102,10 +108,15 @@ impl Writer {
     /// Takes a sample.
     ///
     /// # Errors
-    /// What the segment writer reports.
+    /// What the segment writer reports, or that a track has none while the others fill the memory.
     pub fn push(&mut self, sample: Sample) -> Result<(), Ending> {
         if self.segmenter.is_none() {
+            self.waiting_bytes += sample.data.len();
             self.waiting.push(sample);
+            if self.waiting_bytes > MOST_WAITING {
+                let reason = "a track begins too long after the others";
+                return Err(failed(reason, Fault::Unsupported));
+            }
             return self.open();
         }
         match &mut self.segmenter {
@@ -170,5 +181,47 @@ impl Writer {
         }
         self.segmenter = Some(segmenter);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use bytes::Bytes;
+    use ffmpeg_args::Plan;
+
+    #[test]
+    fn a_track_that_never_begins_does_not_fill_the_memory() {
+        let command = "-i file:/a.mkv -map_metadata -1 -map_chapters -1 -threads 0 \
+                       -map 0:0 -map 0:1 -map -0:s -codec:v:0 copy -codec:a:0 copy -copyts \
+                       -avoid_negative_ts disabled -max_muxing_queue_size 2048 -f hls \
+                       -max_delay 5000000 -hls_time 6 -hls_segment_type mpegts -start_number 0 \
+                       -hls_segment_filename /t/id%d.ts -hls_playlist_type vod -hls_list_size 0 \
+                       -y /t/id.m3u8";
+        let arguments: Vec<_> = command.split_whitespace().map(Into::into).collect();
+        let plan = match ffmpeg_args::plan(&arguments) {
+            Plan::Transcode(plan) => plan,
+            other => panic!("{other:?}"),
+        };
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let directory = tempfile::tempfile().unwrap();
+        let mut writer = Writer::new(
+            &plan,
+            BTreeSet::new(),
+            directory.into(),
+            "w".into(),
+            Arc::new(socket.into()),
+        );
+        let data = Bytes::from(vec![0; 1 << 20]);
+        let mut push = || {
+            let data = data.clone();
+            writer.push(Sample { track: 0, pts: 0, dts: 0, duration: 0, keyframe: true, data })
+        };
+        for _ in 0..MOST_WAITING >> 20 {
+            assert_eq!(push(), Ok(()));
+        }
+        let expected = "a track begins too long after the others";
+        assert_eq!(push(), Err(failed(expected, Fault::Unsupported)));
     }
 }
