@@ -348,7 +348,7 @@ impl Segmenter {
     fn write_playlist(&self, ended: bool) -> Result<(), WriteError> {
         let name = &self.output.playlist;
         let text = self.playlist.text(&self.output, ended);
-        self.folder.put(name, format!("{name}.tmp"), text.as_bytes())
+        self.folder.put(name, format!("{name}.{}.tmp", self.tag), text.as_bytes())
     }
 }
 

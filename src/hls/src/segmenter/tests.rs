@@ -152,6 +152,21 @@ fn event_playlist_grows_with_each_segment() {
     assert_eq!(room.names(), ["id.m3u8", "id7.ts", "id8.ts"]);
 }
 
+/// Two writers of one name, as at a seek, must not take each other's playlist away half-written.
+#[test]
+fn temporary_playlists_of_other_writers_are_left_alone() {
+    let room = Room::new();
+    for other in ["id.m3u8.tmp", "id.m3u8.w2.tmp"] {
+        fs::write(room.dir.path().join(other), "half").unwrap();
+    }
+    let mut segmenter = room.segmenter(output(Container::MpegTs, PlaylistType::Event), tracks());
+    feed(&mut segmenter, 8);
+    segmenter.finish().unwrap();
+    for other in ["id.m3u8.tmp", "id.m3u8.w2.tmp"] {
+        assert_eq!(fs::read_to_string(room.dir.path().join(other)).unwrap(), "half");
+    }
+}
+
 #[test]
 fn a_placeholder_is_replaced_by_the_segment() {
     let room = Room::new();
