@@ -85,7 +85,7 @@ impl Segmenter {
     /// of others in the same directory. Creates nothing yet.
     ///
     /// # Errors
-    /// [`WriteError::Unsupported`] if the container can't carry the tracks.
+    /// [`WriteError::Unsupported`] if the container can't carry the tracks, or numbers could run out.
     pub fn new(
         directory: OwnedFd,
         output: HlsOutput,
@@ -95,6 +95,10 @@ impl Segmenter {
     ) -> Result<Self, WriteError> {
         let unsupported = |why: &str| Err(WriteError::Unsupported(why.to_owned()));
         let Some(first) = tracks.first() else { return unsupported("an output without tracks") };
+        // ffmpeg's own limit; room to count on from there is left.
+        if i64::try_from(output.start_number).is_err() {
+            return unsupported("a start number beyond 63 bits");
+        }
         if tracks.iter().skip(1).any(|track| track.format.is_video()) {
             return unsupported("a video track behind the first track");
         }

@@ -75,7 +75,8 @@ impl Placeholders {
         }
         // What stood for `number` has been replaced. Should it still be there, segments were
         // skipped, and nobody will replace it.
-        let name = state.name(number + 1);
+        let Some(next) = number.checked_add(1) else { return };
+        let name = state.name(next);
         if state.current.as_ref() != Some(&name) {
             state.remove();
         }

@@ -85,7 +85,7 @@ impl Writer {
         self.segmenter.is_some() || !self.waiting.is_empty()
     }
 
-    /// Whether every track has ended. A copied track has no gate to stop it, so on `Quit` it
+    /// Whether every track has ended. A copied track is stopped without an end, so on `Quit` it
     /// counts as ended.
     pub fn is_complete(&self, quitting: bool) -> bool {
         (0..self.formats.len())

@@ -315,3 +315,16 @@ proptest! {
         prop_assert_eq!(read(&even), read(&mixed));
     }
 }
+
+#[test]
+fn numbers_that_could_run_out_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = output(Container::MpegTs, PlaylistType::Vod);
+    let mut new = |start_number| {
+        last.start_number = start_number;
+        let folder = fs::File::open(dir.path()).unwrap().into();
+        Segmenter::new(folder, last.clone(), tracks(), "w1", |_| {}).map(drop)
+    };
+    assert!(new(i64::MAX as u64).is_ok());
+    assert!(matches!(new(1 << 63), Err(WriteError::Unsupported(_))));
+}
