@@ -490,6 +490,10 @@ fn what_is_no_film_goes_to_the_real_ffmpeg() {
         (file("header.mkv", &film[..200]), "failed before output"),
     ];
     for (input, why) in cases {
+        // Without one the gateway declines for another reason.
+        wait_for("a warm worker", PATIENCE, || {
+            house.stack.get("/readyz").is_ok_and(|page| !page.contains("\"warm_workers\":0"))
+        });
         let command = house.command(&input, Container::Ts, "out");
         let arguments = command.at(0, f64::from(SHORT.seconds));
         let mut job = house.start(&arguments);

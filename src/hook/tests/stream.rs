@@ -278,11 +278,11 @@ fn progress_is_what_jellyfin_reads() {
         .map(|reading| (reading.fps, reading.position.map(|at| at.as_millis())))
         .collect();
     let at = |seconds: u128| (Some(48.0), Some(seconds * 2000));
-    assert!(
-        readings == [at(1), at(3), at(3)] || readings == [at(3), at(3)],
-        "{readings:?}\n{}",
-        left.stderr
-    );
+    // Which one comes first depends on how far the hook has read; the last one is never lost, and
+    // the closing line repeats it.
+    let firsts = [vec![], vec![at(1)], vec![at(2)]];
+    let allowed = firsts.map(|first| [first, vec![at(3), at(3)]].concat());
+    assert!(allowed.contains(&readings), "{readings:?}\n{}", left.stderr);
     assert!(left.stderr.ends_with(" speed=   2x    \n"), "{:?}", left.stderr);
     assert!(left.stderr.contains(" Lsize=N/A time=00:00:06.00 "), "{}", left.stderr);
 }
