@@ -44,8 +44,7 @@ use crate::{elements, stages};
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// How long encoders may take to empty themselves after `Quit`. Jellyfin kills after five seconds.
 const DRAIN: Duration = Duration::from_secs(3);
-/// An input that ends so much earlier than its header says is worth a line in the log. Streams of
-/// one file end at different times anyway.
+/// An input that ends so much before its header says gets a line; streams never end all at once.
 const CUT_SHORT_NS: i64 = 5_000_000_000;
 /// Samples between streaming threads and writer.
 const CHANNEL: usize = 64;
@@ -298,6 +297,7 @@ impl Stream {
     }
 
     fn control(&mut self, control: Control) -> Result<(), Ending> {
+        self.writer.all_or_nothing |= control == Control::Quit;
         match control {
             Control::Quit => self.quit(),
             Control::Pause | Control::Resume => {
@@ -333,8 +333,7 @@ impl Stream {
         if let Some((end, announced)) = counters.position_ns.zip(self.announced_end_ns)
             && announced - end > CUT_SHORT_NS
         {
-            let seconds = |ns: i64| ns as f64 / 1e9;
-            let (end, announced) = (seconds(end), seconds(announced));
+            let [end, announced] = [end, announced].map(|ns| ns as f64 / 1e9);
             self.log(format!("the input breaks off at {end:.1} s of {announced:.1} s"));
         }
         Ending::Complete

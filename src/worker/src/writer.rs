@@ -32,6 +32,9 @@ pub struct Writer {
     plan: Transcode,
     tag: String,
     socket: Arc<OwnedFd>,
+    /// Set by `Quit`: an output in which a track is missing isn't begun any more. Its headers
+    /// would not be those of the same job begun elsewhere.
+    pub all_or_nothing: bool,
 }
 
 /// A failure, in words and with its fault.
@@ -77,6 +80,7 @@ impl Writer {
             plan: plan.clone(),
             tag,
             socket,
+            all_or_nothing: false,
         }
     }
 
@@ -143,6 +147,9 @@ impl Writer {
             format.is_some() || self.ended.contains(&track)
         };
         if self.waiting.is_empty() || !self.formats.iter().enumerate().all(known) {
+            return Ok(());
+        }
+        if self.all_or_nothing && self.formats.iter().any(Option::is_none) {
             return Ok(());
         }
         // A track without samples isn't written; the others move up.

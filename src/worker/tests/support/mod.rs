@@ -1,6 +1,7 @@
 //! A gateway of a few lines: starts a worker, gives it a plan, listens to the end.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod case;
 pub mod line;
 pub mod output;
 pub mod sources;
