@@ -228,7 +228,8 @@ fn track_entries(data: &[u8]) -> Vec<Track> {
             };
             let counted = COUNTED.contains(&value(TRACK_TYPE)?);
             // Nearly every file has the default scale, a millisecond.
-            let track = Track { id: value(TRACK_NUMBER)?, timescale: Some(1000), ..Track::default() };
+            let track =
+                Track { id: value(TRACK_NUMBER)?, timescale: Some(1000), ..Track::default() };
             counted.then_some(track)
         })
         .collect()
@@ -275,8 +276,7 @@ mod tests {
         ]
         .concat();
         let tracks = tables(&file, "video/quicktime").unwrap();
-        let track =
-            |id, scale, rate| Track { id, timescale: Some(scale), rate, edited: false };
+        let track = |id, scale, rate| Track { id, timescale: Some(scale), rate, edited: false };
         assert_eq!(tracks[0], track(3, 24_000, Some((24_000, 1001))));
         assert_eq!(tracks[1], track(1, 90_000, None));
         for length in 0..file.len() {
