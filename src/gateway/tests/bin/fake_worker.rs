@@ -168,8 +168,10 @@ impl Run {
                 return None;
             }
             self.complete(&temporary, number);
-            self.placeholder(number + 1);
+            // In a hook's order: it creates the file when it has heard of the segment, from a
+            // gateway that has heard of it before.
             tell(&self.channel, &WorkerToGateway::SegmentComplete { number });
+            self.placeholder(number + 1);
             let position_us = (count + 1) * 3_000_000;
             let progress = Progress {
                 frames: (count + 1) * 72,
