@@ -28,8 +28,8 @@ pub struct SourceStream {
 pub struct TrackGraph {
     /// From demuxer pad to encoded samples.
     pub nodes: Vec<Node>,
-    /// Index in `nodes` before which raw frames wait in a queue, so that decoder, filters and
-    /// encoder run beside each other. Ascending.
+    /// Index in `nodes` before which raw frames wait in a queue of [`RAW_BUFFERS`], so that decoder
+    /// and encoder run beside each other. Ascending.
     pub queues: Vec<usize>,
     /// Samples that the encoder puts before the first.
     pub priming: u32,
@@ -56,23 +56,35 @@ pub struct Unsupported {
     pub what: String,
 }
 
+/// Raw frames that wait between two threads. One keeps both sides busy, and each is large.
+pub const RAW_BUFFERS: u32 = 1;
+
+/// Scaled pictures in use at once: those that wait, the one that the encoder takes, the one that is
+/// drawn.
+const CANVASES: u32 = RAW_BUFFERS + 2;
+
 /// x264's own default distance of keyframes, which ffmpeg leaves in force.
 const DEFAULT_KEY_INT: u32 = 250;
 
-/// Describes the graph for a plan.
+/// ffmpeg's rule for decoding frames side by side: one more than cores, and at most so many
+/// (libavcodec's `MAX_AUTO_THREADS`).
+const MOST_DECODER_THREADS: usize = 16;
+
+/// Describes the graph for a plan on a machine with so many cores.
 ///
 /// # Errors
 /// [`Unsupported`] if a decoder, copy chain or encoder is missing.
 pub fn describe(
     stages: &Stages,
     plan: &Transcode,
+    cores: usize,
     video: Option<&SourceStream>,
     audio: Option<&SourceStream>,
 ) -> Result<Graph, Unsupported> {
     let video = match (&plan.video, video) {
         (Some(plan), Some(source)) => Some(match &plan.action {
             VideoAction::Copy => copy(stages, source)?,
-            VideoAction::Encode(encode) => encode_video(stages, encode, source)?,
+            VideoAction::Encode(encode) => encode_video(stages, encode, cores, source)?,
         }),
         _ => None,
     };
@@ -100,31 +112,36 @@ fn copy(stages: &Stages, source: &SourceStream) -> Result<TrackGraph, Unsupporte
     Ok(TrackGraph { nodes, queues: Vec::new(), priming: 0, copied: true })
 }
 
-fn decoder(stages: &Stages, source: &SourceStream) -> Result<Vec<Node>, Unsupported> {
+fn decoder(
+    stages: &Stages,
+    source: &SourceStream,
+    facts: &Facts,
+) -> Result<Vec<Node>, Unsupported> {
     let chain = source
         .decoder
         .and_then(|index| stages.decoders.get(index))
         .ok_or_else(|| lacking(stages, format!("decoder for {}", source.caps)))?;
-    let facts = Facts::new();
-    Ok(chain.chain.iter().filter_map(|stage| stage.resolve(&facts)).collect())
+    Ok(chain.chain.iter().filter_map(|stage| stage.resolve(facts)).collect())
 }
 
 fn encode_video(
     stages: &Stages,
     plan: &VideoEncode,
+    cores: usize,
     source: &SourceStream,
 ) -> Result<TrackGraph, Unsupported> {
-    let facts = video_facts(plan);
+    let mut facts = video_facts(plan);
+    let threads = if cores > 1 { (cores + 1).min(MOST_DECODER_THREADS) } else { 1 };
+    facts.insert("decoder_threads", threads.to_string());
     let codec = match plan.codec {
         VideoCodec::H264 => "h264",
         VideoCodec::Hevc => "hevc",
     };
     let encoder =
         stages.encoder(codec).ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
-    let mut nodes = decoder(stages, source)?;
-    let mut queues = vec![nodes.len()];
+    let mut nodes = decoder(stages, source, &facts)?;
     nodes.extend(stages.picture.iter().filter_map(|stage| stage.resolve(&facts)));
-    queues.push(nodes.len());
+    let queues = vec![nodes.len()];
     nodes.push(encoder.resolve(&facts));
     Ok(TrackGraph { nodes, queues, priming: 0, copied: false })
 }
@@ -163,7 +180,7 @@ fn encode_audio(
     if let Some(volume) = plan.volume {
         facts.insert("volume", volume.to_string());
     }
-    let mut nodes = decoder(stages, source)?;
+    let mut nodes = decoder(stages, source, &facts)?;
     nodes.extend(stages.sound.iter().filter_map(|stage| stage.resolve(&facts)));
     nodes.push(encoder.resolve(&facts));
     Ok(TrackGraph { nodes, queues: Vec::new(), priming: encoder.priming, copied: false })
@@ -193,6 +210,7 @@ fn mp3_kbps(bitrate: u64) -> u64 {
 /// The facts about a picture to encode; names are documented in `docs/architecture.md`.
 fn video_facts(plan: &VideoEncode) -> Facts {
     let mut facts = Facts::new();
+    facts.insert("canvases", CANVASES.to_string());
     // The grid's keyframes are forced one by one; a fixed distance is left to the encoder.
     facts.insert(
         "key_int_max",

@@ -12,10 +12,13 @@
 #![deny(unsafe_code)]
 
 pub mod cadence;
+pub mod canvas;
+pub mod disposable;
 pub mod elements;
 pub mod format;
 pub mod frame_rate;
 pub mod graph;
+pub mod link;
 pub mod mpegts;
 pub mod pads;
 pub mod pipeline;

@@ -9,21 +9,28 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_audio as gst_audio;
 
+use crate::disposable::Packing;
 use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
-use crate::graph::TrackGraph;
+use crate::graph::{RAW_BUFFERS, TrackGraph};
 use crate::reorder::Reorder;
 use crate::source::{SourceError, make};
 use crate::stages::Node;
 use crate::timeline::{Gate, Timeline, signed_ns};
 use session::Fault;
 
-/// Compressed buffers between demuxer and decoder: enough to bridge a container's interleaving.
-const COMPRESSED_BUFFERS: u32 = 64;
-/// Decoded pictures between threads. Each costs three megabytes at 1080p; two keep both sides
-/// busy.
-const RAW_BUFFERS: u32 = 2;
+/// Compressed buffers between demuxer and decoder. A container's interleaving isn't bridged here
+/// but by the writer, which takes whatever comes; these only keep the decoder busy.
+const COMPRESSED_BUFFERS: u32 = 16;
 /// Encoded samples that may wait for the writer.
 const ENCODED_BUFFERS: u32 = 32;
+/// So long before the start every picture is decoded: decoders learn from them how far pictures
+/// are out of order, and deinterlacers look back.
+const DECODED_NS: i64 = 500_000_000;
+/// What a probe says of a buffer that goes no further. `Drop` would do, but has GStreamer 1.22
+/// complain in the log that there is nothing to drop any more.
+const TAKEN: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
+const VIDEO_DECODER: gst::ElementFactoryType =
+    gst::ElementFactoryType::DECODER.union(gst::ElementFactoryType::MEDIA_VIDEO);
 
 /// What reaches the writer.
 #[derive(Debug)]
@@ -141,20 +148,38 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
         });
     } else if element.factory().is_some_and(|factory| factory.name() == "deinterlace") {
         cut_before_start(element, settings.timeline);
+    } else if element.factory().is_some_and(|factory| factory.has_type(VIDEO_DECODER)) {
+        skip_disposable(element, settings.timeline);
     }
+}
+
+/// Leaves out, far enough before the start, pictures that no other needs.
+fn skip_disposable(decoder: &gst::Element, timeline: Timeline) {
+    let (Some(pad), Some(start)) = (decoder.static_pad("sink"), timeline.start_ns) else { return };
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let skipped = info.buffer().is_some_and(|buffer| {
+            let far = pts_ns(pad, buffer, timeline).is_some_and(|pts| pts < start - DECODED_NS);
+            let packing = pad.current_caps().filter(|_| far).and_then(|caps| Packing::of(&caps));
+            packing.zip(buffer.map_readable().ok()).is_some_and(|(p, unit)| p.is_disposable(&unit))
+        });
+        if skipped { TAKEN } else { gst::PadProbeReturn::Ok }
+    });
+}
+
+/// Source time of a buffer on a pad, ns.
+fn pts_ns(pad: &gst::Pad, buffer: &gst::Buffer, timeline: Timeline) -> Option<i64> {
+    let event = pad.sticky_event::<gst::event::Segment>(0)?;
+    let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
+    timeline.source_ns(segment, buffer.pts()?)
 }
 
 /// Only whole frames are cut: a deinterlacer makes two of one.
 fn cut_before_start(element: &gst::Element, timeline: Timeline) {
     let Some(pad) = element.static_pad("sink") else { return };
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-        let time = info.buffer().and_then(|buffer| {
-            let event = pad.sticky_event::<gst::event::Segment>(0)?;
-            let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
-            timeline.source_ns(segment, buffer.pts()?)
-        });
+        let time = info.buffer().and_then(|buffer| pts_ns(pad, buffer, timeline));
         if time.is_some_and(|time| timeline.is_before_start(time)) {
-            gst::PadProbeReturn::Drop
+            TAKEN
         } else {
             gst::PadProbeReturn::Ok
         }

@@ -14,7 +14,6 @@
 //!   does at a truncated file. With nothing decoded: `Failed`.
 //! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
+use ffmpeg_args::Transcode;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::{Sample, Segmenter};
@@ -31,12 +30,11 @@ use session::{
     WorkerToGateway,
 };
 
-use crate::graph::{Graph, describe};
-use crate::pads::LEAD_NS;
-use crate::pipeline::{Output, TrackSettings, build_track};
-use crate::source::{Kind, Source, SourceError, describe_error};
+use crate::link::{link, open_sources};
+use crate::pipeline::Output;
+use crate::source::describe_error;
 use crate::stages::Stages;
-use crate::timeline::{Gate, Timeline};
+use crate::timeline::Gate;
 use crate::writer::{Writer, failed, write_failed};
 use crate::{elements, stages};
 
@@ -120,16 +118,6 @@ struct Stream {
     quitting: Option<Instant>,
     broken_input: Option<String>,
     /// When the inputs should end, ns of source time, if their headers say.
-    announced_end_ns: Option<i64>,
-}
-
-/// What [`link`] has built.
-struct Linked {
-    /// One line for people.
-    description: String,
-    /// Tracks that pass unchanged.
-    copied: BTreeSet<usize>,
-    /// See [`Stream::announced_end_ns`].
     announced_end_ns: Option<i64>,
 }
 
@@ -231,7 +219,9 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, files)?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
-        let linked = link(pipeline, stages, plan, &sources, &gate, &wake).map_err(Ending::from)?;
+        let (send, outputs) = sync_channel(CHANNEL);
+        forward(outputs, wake.clone());
+        let linked = link(pipeline, stages, plan, &sources, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
         let writer = Writer::new(plan, linked.copied, directory, tag, Arc::clone(&socket));
@@ -375,112 +365,6 @@ impl Stream {
     }
 }
 
-/// Opens every input that a stream of the plan comes from.
-fn open_sources(
-    pipeline: &gst::Pipeline,
-    stages: &Stages,
-    plan: &Transcode,
-    files: Vec<OwnedFd>,
-) -> Result<Vec<Option<Source>>, Ending> {
-    let wanted: Vec<(StreamRef, Kind)> = plan
-        .video
-        .iter()
-        .map(|video| (video.source, Kind::Video))
-        .chain(plan.audio.iter().map(|audio| (audio.source, Kind::Audio)))
-        .collect();
-    let mut sources = Vec::new();
-    for (index, file) in files.into_iter().enumerate() {
-        let here: Vec<_> =
-            wanted.iter().copied().filter(|(source, _)| source.input == index).collect();
-        sources.push(if here.is_empty() {
-            None
-        } else {
-            Some(Source::open(pipeline, stages, file, &here)?)
-        });
-    }
-    Ok(sources)
-}
-
-/// Builds the chains, links them, seeks, and opens the sources.
-fn link(
-    pipeline: &gst::Pipeline,
-    stages: &Stages,
-    plan: &Transcode,
-    sources: &[Option<Source>],
-    gate: &Arc<Gate>,
-    wake: &SyncSender<Wake>,
-) -> Result<Linked, SourceError> {
-    let find = |reference: StreamRef, kind| {
-        let source = sources.get(reference.input).and_then(Option::as_ref);
-        let source = source.ok_or_else(|| SourceError {
-            message: format!("input {} is mapped and isn't there", reference.input),
-            fault: Fault::Input,
-        })?;
-        Ok::<_, SourceError>((source, source.select(reference, kind)?))
-    };
-    let video = plan.video.as_ref().map(|video| find(video.source, Kind::Video)).transpose()?;
-    let audio = plan.audio.as_ref().map(|audio| find(audio.source, Kind::Audio)).transpose()?;
-    let stream = |found: &Option<(&Source, usize)>| {
-        found.map(|(source, index)| source.stream(index, stages))
-    };
-    let graph = describe(stages, plan, stream(&video).as_ref(), stream(&audio).as_ref())
-        .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
-    let (send, outputs) = sync_channel(CHANNEL);
-    forward(outputs, wake.clone());
-    let mut copied = BTreeSet::new();
-    let mut announced_end_ns: Option<i64> = None;
-    let chains = [
-        (&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
-        (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input)),
-    ];
-    let present = chains
-        .into_iter()
-        .filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
-    for (track, (chain, (source, index), input)) in present.enumerate() {
-        let is_video = track == 0 && plan.video.is_some();
-        let settings = TrackSettings {
-            track,
-            timeline: timeline(plan, input, source),
-            rate: if is_video { video_rate(plan, source, index) } else { None },
-            capped: is_video && cap(plan).is_some(),
-            fields: is_video && deinterlacing(plan).is_some_and(|how| how.per_field),
-            late_ns: if is_video { deinterlacer_ns(plan, source, index) } else { 0 },
-            reorder: is_video && chain.copied && !source.has_dts(index),
-            keyframes_every: keyframes(plan),
-            gate: Arc::clone(gate),
-        };
-        if chain.copied {
-            copied.insert(track);
-        }
-        let end = announced_end(source, index, &settings.timeline);
-        announced_end_ns = end.into_iter().chain(announced_end_ns).min();
-        let sink = build_track(pipeline, chain, &settings, &send)?;
-        source.pad(index).link(&sink).map_err(|error| SourceError {
-            message: format!("can't link {}: {error}", chain.one_line()),
-            fault: Fault::Worker,
-        })?;
-    }
-    for (number, source) in sources.iter().enumerate() {
-        let Some(source) = source else { continue };
-        let here: Vec<usize> = [&video, &audio]
-            .into_iter()
-            .flatten()
-            .filter(|(of, _)| std::ptr::eq(*of, source))
-            .map(|(_, index)| *index)
-            .collect();
-        let first = here.first().copied().unwrap_or(0);
-        source.seek(first, source.seek_target_ns(plan.inputs[number].start_us))?;
-        source.release(&here);
-    }
-    Ok(Linked { description: one_line(&graph), copied, announced_end_ns })
-}
-
-/// When a stream should end by its file's header, ns of source time.
-fn announced_end(source: &Source, index: usize, timeline: &Timeline) -> Option<i64> {
-    let length = source.pad(index).query_duration::<gst::ClockTime>()?;
-    Some(length.nseconds().cast_signed() + LEAD_NS.cast_signed() + timeline.offset_ns)
-}
-
 /// Samples and errors of the graph join the worker's one channel.
 fn forward(outputs: Receiver<Output>, wake: SyncSender<Wake>) {
     thread::spawn(move || {
@@ -490,69 +374,6 @@ fn forward(outputs: Receiver<Output>, wake: SyncSender<Wake>) {
             }
         }
     });
-}
-
-fn one_line(graph: &Graph) -> String {
-    let tracks = [&graph.video, &graph.audio];
-    let lines: Vec<String> = tracks
-        .into_iter()
-        .flatten()
-        .map(|track| if track.copied { "copy".to_owned() } else { track.one_line() })
-        .collect();
-    lines.join(", ")
-}
-
-/// Source time of an input's streams, and where output begins.
-fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
-    let first = source.start_ns();
-    // `-ss` counts from the container's first timestamp (contract 2.1.1).
-    let zero = if plan.start_at_zero { first } else { 0 };
-    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first - zero);
-    Timeline {
-        offset_ns: source.buffer_offset_ns() - zero,
-        start_ns: start.filter(|_| plan.inputs[input].accurate),
-    }
-}
-
-fn keyframes(plan: &Transcode) -> Option<f64> {
-    match &plan.video.as_ref()?.action {
-        VideoAction::Encode(encode) => match encode.keyframes {
-            Keyframes::Every(seconds) => Some(seconds),
-            Keyframes::EveryFrames(_) => None,
-        },
-        VideoAction::Copy => None,
-    }
-}
-
-/// The frame rate that the command sets.
-fn cap(plan: &Transcode) -> Option<(u32, u32)> {
-    match &plan.video.as_ref()?.action {
-        VideoAction::Encode(encode) => encode.frame_rate,
-        VideoAction::Copy => None,
-    }
-}
-
-fn deinterlacing(plan: &Transcode) -> Option<Deinterlace> {
-    match &plan.video.as_ref()?.action {
-        VideoAction::Encode(encode) => encode.deinterlace,
-        VideoAction::Copy => None,
-    }
-}
-
-/// GStreamer's yadif stamps each picture with the time of the frame that comes after it.
-fn deinterlacer_ns(plan: &Transcode, source: &Source, index: usize) -> i64 {
-    let rate = source.frame_rate(index).filter(|_| deinterlacing(plan).is_some());
-    rate.map_or(0, |(frames, seconds)| i64::from(seconds) * 1_000_000_000 / i64::from(frames))
-}
-
-/// The output's frame rate: the plan's, else the source's, doubled if fields become frames.
-fn video_rate(plan: &Transcode, source: &Source, index: usize) -> Option<(u32, u32)> {
-    if let Some(rate) = cap(plan) {
-        return Some(rate);
-    }
-    let (numerator, denominator) = source.frame_rate(index)?;
-    let doubled = deinterlacing(plan).is_some_and(|how| how.per_field);
-    Some((if doubled { numerator * 2 } else { numerator }, denominator))
 }
 
 /// Errors of elements, at once and from whichever thread they come.

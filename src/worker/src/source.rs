@@ -231,6 +231,15 @@ impl Source {
         lock(&self.seen).streams[index].has_dts
     }
 
+    /// Whether a picture stream says that it is to be turned or mirrored for display.
+    pub fn is_turned(&self, index: usize) -> bool {
+        let pad = self.pad(index);
+        let tags = (0..).map_while(|number| pad.sticky_event::<gst::event::Tag>(number));
+        let mut orientations =
+            tags.filter_map(|event| event.tag_owned().get::<gst::tags::ImageOrientation>());
+        orientations.any(|orientation| orientation.get() != "rotate-0")
+    }
+
     fn track_of(&self, pad: &gst::Pad) -> Option<&Track> {
         let id = self.id_of(pad)?;
         self.tracks.as_ref()?.iter().find(|track| track.id == id)

@@ -4,8 +4,9 @@
 //! filters differ from those a viewer of plain ffmpeg gets. The library is in memory anyway: the
 //! decoders of gst-libav bring it along.
 //!
-//! Invariants: the only unsafe code of the worker is here; a [`Scaler`] never reads or writes
-//! beyond the planes it is given, because their lengths are checked against the strides first.
+//! Invariants: with `canvas` the only unsafe code of the worker is here; a [`Scaler`] never reads or
+//! writes beyond the planes it is given, because their lengths are checked against the strides
+//! first.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_double, c_int};

@@ -173,6 +173,20 @@ fn mapped_streams_that_are_missing_or_of_another_kind() {
     }
 }
 
+/// A telephone's film: ffmpeg turns it, and so must whoever stands in for it.
+#[test]
+fn a_picture_to_be_turned() {
+    let plain = good("bad-plain.mp4", "");
+    let name = "bad-turned.mp4";
+    let turned = clip(name, &format!("-i {} -c copy -metadata:s:v rotate=90", plain.display()));
+    let case = Case::new();
+    let mut plan = case.plan(&turned);
+    refused(&case, &plan, Fault::Unsupported, "turned");
+    // Copied pictures are turned by whoever shows them.
+    plan.video.as_mut().unwrap().action = VideoAction::Copy;
+    ended(&case, &Run::start(&plan).finish(), &Ending::Complete);
+}
+
 // --- Damage inside -------------------------------------------------------------------------------
 
 #[test]

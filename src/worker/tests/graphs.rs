@@ -27,7 +27,7 @@ fn graph(change: impl FnOnce(&mut Transcode)) -> String {
     change(&mut plan);
     let video = stream(&stages, "video/x-h264");
     let audio = stream(&stages, "audio/x-ac3");
-    match describe(&stages, &plan, Some(&video), Some(&audio)) {
+    match describe(&stages, &plan, 4, Some(&video), Some(&audio)) {
         Ok(graph) => graph.to_string(),
         Err(error) => error.to_string(),
     }
@@ -113,6 +113,6 @@ fn a_codec_without_decoder_is_named() {
     let stages = Stages::parse(SOFTWARE).unwrap();
     let plan = plan(Path::new("in.mkv"), Path::new("out"));
     let video = stream(&stages, "video/x-unheard-of");
-    let error = describe(&stages, &plan, Some(&video), None).unwrap_err();
+    let error = describe(&stages, &plan, 4, Some(&video), None).unwrap_err();
     assert_eq!(error.to_string(), "software has no decoder for video/x-unheard-of");
 }

@@ -11,11 +11,13 @@ use gstreamer::glib;
 use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_base as gst_base;
+use gstreamer_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferSuccess};
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 use gstreamer_video::subclass::prelude::*;
 
+use crate::canvas::Canvases;
 use crate::size::{Target, target_size};
 use crate::swscale::{Picture, Scaler};
 
@@ -39,6 +41,7 @@ const FORMATS: [(gst_video::VideoFormat, &std::ffi::CStr, u32); 12] = [
 struct Settings {
     target: Target,
     colorimetry: Option<String>,
+    canvases: usize,
 }
 
 /// What the first picture has settled.
@@ -55,6 +58,7 @@ pub struct Scale {
     settings: Mutex<Settings>,
     settled: Mutex<Option<Settled>>,
     scaler: Mutex<Option<Scaler>>,
+    canvases: Mutex<Option<Canvases>>,
 }
 
 fn picture(info: &gst_video::VideoInfo) -> Option<Picture> {
@@ -108,6 +112,7 @@ impl ObjectImpl for Scale {
                 glib::ParamSpecString::builder("colorimetry")
                     .blurb("Colorimetry that the output is marked with")
                     .build(),
+                size("canvases", "Pictures whose memory is drawn on in turn, 0 for one each"),
             ]
         });
         &PROPERTIES
@@ -122,6 +127,7 @@ impl ObjectImpl for Scale {
             "max-width" => settings.target.max_width = number(),
             "max-height" => settings.target.max_height = number(),
             "colorimetry" => settings.colorimetry = value.get().ok(),
+            "canvases" => settings.canvases = number() as usize,
             _ => {}
         }
     }
@@ -165,7 +171,7 @@ impl ElementImpl for Scale {
 impl BaseTransformImpl for Scale {
     const MODE: gst_base::subclass::BaseTransformMode =
         gst_base::subclass::BaseTransformMode::NeverInPlace;
-    const PASSTHROUGH_ON_SAME_CAPS: bool = true;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn transform_caps(
@@ -217,6 +223,26 @@ impl BaseTransformImpl for Scale {
         }
         self.parent_fixate_caps(direction, caps, other)
     }
+
+    fn prepare_output_buffer(
+        &self,
+        input: InputBuffer<'_>,
+    ) -> Result<PrepareOutputBufferSuccess, gst::FlowError> {
+        let mut canvases = self.canvases.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(canvases) = canvases.as_mut() else {
+            return self.parent_prepare_output_buffer(input);
+        };
+        let source: &gst::BufferRef = match &input {
+            InputBuffer::Writable(buffer) => buffer,
+            InputBuffer::Readable(buffer) => buffer,
+        };
+        let mut buffer = canvases.buffer();
+        // No more than these: a copy from a pool holds on to its original by a meta, which would
+        // stay in the encoder with the canvas' buffer.
+        let kept = gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS;
+        source.copy_into(buffer.make_mut(), kept, ..).map_err(|_| gst::FlowError::Error)?;
+        Ok(PrepareOutputBufferSuccess::Buffer(buffer))
+    }
 }
 
 impl VideoFilterImpl for Scale {
@@ -233,7 +259,12 @@ impl VideoFilterImpl for Scale {
         let same = source.width() == target.width()
             && source.height() == target.height()
             && source.format() == target.format();
-        self.obj().set_passthrough(same);
+        // Even an unchanged picture is drawn anew: an encoder that kept the decoder's own would
+        // make it allocate twenty more.
+        let count = self.settings().canvases;
+        self.obj().set_passthrough(same && count == 0);
+        *self.canvases.lock().unwrap_or_else(PoisonError::into_inner) =
+            (count > 0).then(|| Canvases::new(count, target.size()));
         *self.scaler.lock().unwrap_or_else(PoisonError::into_inner) = scaler;
         Ok(())
     }
