@@ -2,8 +2,8 @@
 //! segments that Jellyfin waits for.
 //!
 //! ```text
-//! rgfile ! demuxer ─┬─ queue ! decoder ! queue ! rgcadence ! rgscale ! queue ! encoder ! appsink ─┐
-//!                   └─ queue ! decoder ! … ! rgtrim ! encoder ! appsink ──────────────────────────┴─▶ hls::Segmenter
+//! rgfile ! demuxer ─┬─ queue ! decoder ! rgcadence ! rgscale ! queue ! encoder ! appsink ─┐
+//!                   └─ queue ! decoder ! … ! rgtrim ! … ! encoder ! appsink ──────────────┴─▶ hls::Segmenter
 //! ```
 //!
 //! Invariants:
