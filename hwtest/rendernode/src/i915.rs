@@ -292,7 +292,8 @@ mod tests {
         let mut ask = uapi::Query { count: 1, flags: 0, items: (&raw mut item) as u64 };
         answer_query(&mut ask).unwrap();
         let mut room = vec![0_u8; usize::try_from(item.length).unwrap()];
-        item.data = room.as_mut_ptr() as u64;
+        item = uapi::QueryItem { data: room.as_mut_ptr() as u64, ..item };
+        ask.items = (&raw mut item) as u64;
         answer_query(&mut ask).unwrap();
         assert_eq!(room[16..], [1, 0b111, 0xff, 0xff, 0xff]);
     }

@@ -26,7 +26,12 @@
 //! - A setting that isn't understood ends the program with a line that says what was expected.
 #![cfg_attr(
     test,
-    allow(dead_code, reason = "the hooks call most of it, and stay out of the test program")
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        reason = "the hooks call most of it, and stay out of the test program"
+    )
 )]
 
 mod buffers;

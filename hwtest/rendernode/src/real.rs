@@ -13,9 +13,12 @@ macro_rules! real {
             address = unsafe { libc::dlsym(libc::RTLD_NEXT, $name.as_ptr()) };
             ADDRESS.store(address, Ordering::Relaxed);
         }
-        // SAFETY: the caller gives the type that libc declares for the name.
-        (!address.is_null())
-            .then(|| unsafe { std::mem::transmute::<*mut libc::c_void, $type>(address) })
+        if address.is_null() {
+            None
+        } else {
+            // SAFETY: the caller gives the type that libc declares for the name.
+            Some(unsafe { std::mem::transmute::<*mut libc::c_void, $type>(address) })
+        }
     }};
 }
 pub(crate) use real;
