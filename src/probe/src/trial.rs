@@ -14,6 +14,8 @@ use crate::{FRAMES, Picture, clip};
 /// streams, a second.
 const LIMIT: Duration = Duration::from_secs(10);
 const FRAMES_PER_SECOND: u64 = 25;
+/// The name of the element that has the input.
+const SOURCE: &str = "source";
 
 /// Puts the frames of an operation through `element`.
 pub fn try_operation(operation: Operation, element: &str) -> Outcome {
@@ -52,7 +54,7 @@ fn description(operation: Operation, element: &str) -> String {
         }
     };
     format!(
-        "appsrc name=source format=time caps=\"{caps}\" ! {middle} ! \
+        "appsrc name={SOURCE} format=time caps=\"{caps}\" ! {middle} ! \
          appsink name=sink sync=false caps=\"video/x-raw,format={{NV12,I420,P010_10LE}}\""
     )
 }
@@ -76,7 +78,7 @@ fn pipeline(operation: Operation, element: &str) -> Result<Pipeline, String> {
         .map_err(|error| format!("can't be built: {error}"))?
         .downcast::<gst::Pipeline>()
         .map_err(|_| "can't be built: expected a pipeline")?;
-    let source = pipeline.by_name("source").and_downcast::<gst_app::AppSrc>();
+    let source = pipeline.by_name(SOURCE).and_downcast::<gst_app::AppSrc>();
     let sink = pipeline.by_name("sink").and_downcast::<gst_app::AppSink>();
     let (source, sink) = source.zip(sink).ok_or("can't be built: expected appsrc and appsink")?;
     // Queued before the start, which is refused once the pipeline has failed; the sink tells of that.
@@ -110,16 +112,22 @@ fn pipeline(operation: Operation, element: &str) -> Result<Pipeline, String> {
 
 impl Pipeline {
     /// What an element has complained of, or `otherwise`.
+    ///
+    /// A source complains that nobody takes its data after the one who doesn't has said why, if it
+    /// says anything.
     fn trouble(&self, otherwise: &str) -> String {
         let bus = self.pipeline.bus();
-        let message = bus.and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
-        match message.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Error(error)) => {
-                let origin = error.src().map(|source| source.name().to_string());
-                format!("{}: {}", origin.unwrap_or_default(), error.error())
+        let next = || bus.as_ref()?.pop_filtered(&[gst::MessageType::Error]);
+        let mut last = None;
+        while let Some(message) = next() {
+            let gst::MessageView::Error(error) = message.view() else { continue };
+            let origin = error.src().map(|source| source.name().to_string()).unwrap_or_default();
+            if origin != SOURCE {
+                return format!("{origin}: {}", error.error());
             }
-            _ => otherwise.into(),
+            last = Some("the element refused it without a word".to_owned());
         }
+        last.unwrap_or_else(|| otherwise.into())
     }
 }
 

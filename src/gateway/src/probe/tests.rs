@@ -12,7 +12,7 @@ fn prober(script: &str) -> (Prober, tempfile::TempDir) {
     let program = folder.path().join("worker");
     std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-    let limits = Limits { ask: Duration::from_secs(20), trial: Duration::from_millis(300) };
+    let limits = Limits { ask: Duration::from_secs(20), trial: Duration::from_secs(2) };
     (Prober { program, registry: None, limits }, folder)
 }
 
@@ -85,7 +85,7 @@ async fn each_operation_has_a_process_of_its_own() {
         outcome(Operation::EncodeH264),
         failed("the driver crashed the process (signal 11); its last words: gpu hang")
     );
-    assert_eq!(outcome(Operation::Scale), failed("no answer within 0.3 s: it hangs"));
+    assert_eq!(outcome(Operation::Scale), failed("no answer within 2 s: it hangs"));
     // Reported, but GStreamer has no element for it.
     assert_eq!(outcome(Operation::DecodeHevc), Some(Outcome::Untested));
     assert_eq!(outcome(Operation::EncodeHevc), None);
