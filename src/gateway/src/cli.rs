@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,9 +99,10 @@ Columns:
   ELEMENT    the GStreamer element that does it on this node; none: GStreamer has none for it
   USABLE     yes if eight frames went through and came out as the right picture; no with the reason
 
-What a driver reports is no promise, so everything is tried, each in a process of its own with a
-time-out: a driver that crashes or hangs takes only that process with it. It takes a few seconds,
-needs no running gateway, and uses the GPU beside running streams.
+What a driver reports is no promise, so every operation of the table is tried, each in a process of
+its own with a time-out: a driver that crashes or hangs takes only that process with it. The filters
+below the table are reported, not tried. It takes a few seconds (minutes if the GPU hangs), needs no
+running gateway, and uses the GPU beside running streams.
 
 What is missing comes below each GPU with what to do about it: packages, groups, firmware, kernel.
 
@@ -189,6 +191,7 @@ fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
         program: launch::worker_program(config.worker.program.as_deref())?,
         registry: launch::registry_path(config.worker.registry.as_deref(), None, variable),
         limits: Limits::default(),
+        progress: std::io::stderr().is_terminal(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let machine = runtime.block_on(prober.machine())?;

@@ -48,6 +48,8 @@ pub struct Prober {
     pub registry: Option<PathBuf>,
     /// Their time.
     pub limits: Limits,
+    /// Says on standard error what is being tried: on a GPU that hangs it takes minutes.
+    pub progress: bool,
 }
 
 impl Prober {
@@ -104,6 +106,9 @@ impl Prober {
         let Some(element) = operation.element(elements) else {
             return Ok(Trial { operation, element: None, outcome: Outcome::Untested });
         };
+        if self.progress {
+            eprintln!("trying {operation} on {}", node.display());
+        }
         let arguments = ["--operation", operation.name(), "--element", element];
         let answer = self.run(node, &arguments, self.limits.trial).await?;
         let outcome = answer.unwrap_or_else(|reason| Outcome::Failed { reason });

@@ -121,3 +121,27 @@ fn end_anyway() {
     thread::sleep(CLEAR_AWAY);
     std::process::exit(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<(String, Option<(Operation, String)>)> {
+        probe_arguments(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn probe_takes_a_node_and_perhaps_a_trial() {
+        assert_eq!(parse("/x"), Some(("/x".into(), None)));
+        let trial = (Operation::EncodeH264, "vah264enc".into());
+        let line = "/x --operation encode_h264 --element vah264enc";
+        assert_eq!(parse(line), Some(("/x".into(), Some(trial))));
+    }
+
+    #[test]
+    fn probe_takes_nothing_else() {
+        for line in ["", "/x --operation encode_h264", "/x --operation nothing --element x"] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+}
