@@ -25,7 +25,8 @@ pub(crate) fn ioctl(device: &Device, descriptor: i32, request: Request) -> Optio
     Some(match request.number {
         number::GETPARAM => request.with(get_param),
         number::QUERY => request.with(answer_query),
-        number::GEM_CREATE => request.with(|create: &mut uapi::Create| {
+        // The newer call begins with the same fields; where the buffer is to lie makes no difference.
+        number::GEM_CREATE | number::GEM_CREATE_EXT => request.with(|create: &mut uapi::Create| {
             let created = device.buffers().create(descriptor, create.size)?;
             (create.handle, create.size) = created;
             Ok(())

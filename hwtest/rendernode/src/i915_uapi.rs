@@ -30,6 +30,7 @@ pub(crate) mod number {
     pub(crate) const QUERY: u8 = 0x79;
     pub(crate) const VM_CREATE: u8 = 0x7a;
     pub(crate) const VM_DESTROY: u8 = 0x7b;
+    pub(crate) const GEM_CREATE_EXT: u8 = 0x7c;
 }
 
 /// `I915_PARAM_*`.

@@ -44,7 +44,18 @@ pub struct NodeProbe {
     /// Names of the elements that work on this node.
     pub elements: Vec<String>,
     /// What the VA-API driver reports.
+    #[serde(with = "ReportedOrFailed")]
     pub vaapi: Result<Capabilities, VaapiFailure>,
+}
+
+/// The form of a `Result` in JSON: `{"reported": …}` or `{"failed": …}`.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Result", rename_all = "snake_case")]
+enum ReportedOrFailed<T, E> {
+    #[serde(rename = "reported")]
+    Ok(T),
+    #[serde(rename = "failed")]
+    Err(E),
 }
 
 /// Why there is no VA-API on a node.
@@ -354,6 +365,21 @@ mod tests {
             assert_eq!(json, operation.name());
             assert_eq!(Operation::from_name(operation.name()), Some(operation));
         }
+    }
+
+    #[test]
+    fn json_tells_a_report_from_a_failure() {
+        let failure = VaapiFailure::NoLibrary { message: "x".into() };
+        let probe = NodeProbe {
+            gstreamer: "1.22.0".into(),
+            va_plugin: true,
+            elements: Vec::new(),
+            vaapi: Err(failure),
+        };
+        let json = serde_json::to_value(&probe).unwrap();
+        let expect = serde_json::json!({ "failed": { "kind": "no_library", "message": "x" } });
+        assert_eq!(json["vaapi"], expect);
+        assert_eq!(serde_json::from_value::<NodeProbe>(json).unwrap(), probe);
     }
 
     #[test]
