@@ -1,12 +1,15 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, LogFormat};
+use crate::probe::{self, Limits, Prober};
 use crate::{gateway, launch, table};
 
 /// Rendergate's gateway: transcodes for Jellyfin, one process per stream.
@@ -22,6 +25,7 @@ use crate::{gateway, launch, table};
 Start here:
   rendergate serve                    run a gateway; no configuration is needed
   rendergate streams                  see what it does
+  rendergate probe                    see what this machine's GPUs can do
   curl http://127.0.0.1:9370/readyz   ask whether it would take a stream
 "
 )]
@@ -36,6 +40,8 @@ enum Command {
     Serve(ServeArgs),
     /// List the streams of a running gateway
     Streams(StreamsArgs),
+    /// Look at this machine's GPUs: what they report, and what works
+    Probe(ProbeArgs),
     /// Prepare a process and become a worker (used by the gateway itself)
     #[command(hide = true)]
     LaunchWorker(LaunchArgs),
@@ -87,6 +93,36 @@ struct StreamsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Columns:
+  REPORTED   what the VA-API driver says it can do: greatest picture, an encoder's rate control
+  ELEMENT    the GStreamer element that does it on this node; none: GStreamer has none for it
+  USABLE     yes if eight frames went through and came out as the right picture; no with the reason
+
+What a driver reports is no promise, so every operation of the table is tried, each in a process of
+its own with a time-out: a driver that crashes or hangs takes only that process with it. The filters
+below the table are reported, not tried. It takes a few seconds (minutes if the GPU hangs), needs no
+running gateway, and uses the GPU beside running streams.
+
+What is missing comes below each GPU with what to do about it: packages, groups, firmware, kernel.
+
+Exit status: 0 if something is usable, 1 if nothing is (or the probe itself fails), 2 for a mistake
+on the command line.
+
+Variables that drivers and GStreamer read count here too, as in:
+  LIBVA_DRIVERS_PATH=/usr/lib/jellyfin-ffmpeg/lib/dri rendergate probe
+")]
+struct ProbeArgs {
+    /// Print everything as one JSON object, for programs
+    #[arg(long)]
+    json: bool,
+    /// Configuration file, for the worker's program and GStreamer's registry
+    /// [default: /etc/rendergate/rendergate.toml if it exists]
+    #[arg(long, value_name = "PATH", env = "RENDERGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct LaunchArgs {
     #[arg(long)]
     parent: u32,
@@ -100,9 +136,10 @@ impl Cli {
     ///
     /// # Errors
     /// What went wrong, for people.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve(args) => serve(args),
+            Command::Serve(args) => serve(args).map(|()| ExitCode::SUCCESS),
+            Command::Probe(args) => probe(&args),
             Command::Streams(args) => {
                 let streams = table::fetch(args.http).with_context(|| {
                     format!(
@@ -111,7 +148,7 @@ impl Cli {
                     )
                 })?;
                 print!("{}", table::render(&streams));
-                Ok(())
+                Ok(ExitCode::SUCCESS)
             }
             Command::LaunchWorker(args) => {
                 Err(launch::become_worker(args.parent, args.nice, &args.program))
@@ -145,4 +182,23 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     gateway::serve(config, file.as_deref())
+}
+
+fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (config, _) = Config::load(args.config.as_deref(), variable)?;
+    let prober = Prober {
+        program: launch::worker_program(config.worker.program.as_deref())?,
+        registry: launch::registry_path(config.worker.registry.as_deref(), None, variable),
+        limits: Limits::default(),
+        progress: std::io::stderr().is_terminal(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let machine = runtime.block_on(prober.machine())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&machine)?);
+    } else {
+        print!("{}", probe::render(&machine));
+    }
+    Ok(if machine.usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -34,6 +34,7 @@ mod metrics;
 mod output;
 mod peer;
 mod pool;
+pub mod probe;
 mod socket;
 mod stream;
 pub mod streams;

@@ -7,7 +7,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match gateway::cli::Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("rendergate: {error:#}");
             ExitCode::FAILURE

@@ -27,6 +27,10 @@ fn help_and_version_teach() {
     assert!(!out.contains("launch-worker"), "{out}");
     let (_, out, _) = run(rendergate().args(["serve", "--help"]));
     assert!(out.contains("RENDERGATE_SOCKET") && out.contains("SIGTERM"), "{out}");
+    let (_, out, _) = run(rendergate().args(["probe", "--help"]));
+    for text in ["REPORTED", "USABLE", "Exit status: 0 if something is usable", "--json"] {
+        assert!(out.contains(text), "{out}");
+    }
 }
 
 #[test]

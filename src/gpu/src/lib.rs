@@ -1,136 +1,23 @@
-//! Render nodes: which GPUs this machine shows, and whether they may be used.
+//! GPUs: which there are, what they say they can do, and what they have been seen doing.
 //!
-//! So far the list only informs: it tells the person who starts the gateway what was seen. What a
-//! node can encode and decode is asked of VA-API, which comes with the VA-API backend.
+//! [`render_nodes`] lists them. What a driver reports and what came of trying it is asked by a
+//! process apart (`rendergate-worker --probe-node`), since drivers crash and hang; this crate has
+//! the words in which that process answers ([`NodeProbe`], [`Outcome`]), the whole of a machine
+//! ([`Machine`]), and [`advice`] on what is missing.
 //!
 //! Invariants:
-//! - A node that can't be opened is listed with the reason, never left out.
-//! - Looking needs no privilege: sysfs is world readable, and opening a node is all that is tried.
+//! - "Usable" is said only of what has moved frames; a driver's word is "reported".
+//! - Needs no privilege and links nothing but libc: the gateway uses it.
 #![forbid(unsafe_code)]
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+pub mod advice;
+mod facts;
+mod nodes;
+mod report;
 
-use drm::Device as _;
-use serde::Serialize;
-
-/// A GPU's node for rendering and media, without display.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RenderNode {
-    /// `/dev/dri/renderD128`.
-    pub path: PathBuf,
-    /// Kernel driver (`i915`, `xe`, `amdgpu`), as the node itself says.
-    pub driver: Option<String>,
-    /// PCI vendor and device id, as sysfs says.
-    pub pci: Option<PciId>,
-    /// Why the node can't be used, with what to do.
-    pub problem: Option<String>,
-}
-
-/// PCI vendor and device number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct PciId {
-    /// 0x8086 is Intel, 0x1002 AMD.
-    pub vendor: u16,
-    /// The maker's number for the chip.
-    pub device: u16,
-}
-
-impl fmt::Display for PciId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}:{:04x}", self.vendor, self.device)
-    }
-}
-
-struct Node(File);
-
-impl AsFd for Node {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl drm::Device for Node {}
-
-/// The render nodes of this machine, in the order of their numbers.
-///
-/// # Errors
-/// If `/dev/dri` exists and can't be read. Without that directory there are none.
-pub fn render_nodes() -> io::Result<Vec<RenderNode>> {
-    render_nodes_in(Path::new("/dev/dri"), Path::new("/sys/class/drm"))
-}
-
-fn render_nodes_in(devices: &Path, sysfs: &Path) -> io::Result<Vec<RenderNode>> {
-    let entries = match fs::read_dir(devices) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        if name.to_string_lossy().starts_with("renderD") {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names.iter().map(|name| look(&devices.join(name), &sysfs.join(name))).collect())
-}
-
-fn look(path: &Path, sysfs: &Path) -> RenderNode {
-    let opened = OpenOptions::new().read(true).write(true).open(path).map(Node);
-    let driver = opened
-        .as_ref()
-        .ok()
-        .and_then(|node| Some(node.get_driver().ok()?.name().to_string_lossy().into_owned()));
-    let problem = match &opened {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Some("permission denied: add the user to the node's group (`render` or `video`)".into())
-        }
-        Err(error) => Some(format!("can't be opened: {error}")),
-        Ok(_) if driver.is_none() => Some("is no DRM device".into()),
-        Ok(_) => None,
-    };
-    RenderNode { path: path.to_owned(), driver, pci: pci_id(sysfs), problem }
-}
-
-fn pci_id(sysfs: &Path) -> Option<PciId> {
-    let read = |name: &str| {
-        let text = fs::read_to_string(sysfs.join("device").join(name)).ok()?;
-        u16::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
-    };
-    Some(PciId { vendor: read("vendor")?, device: read("device")? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_directory_no_nodes() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(render_nodes_in(&root.path().join("dri"), root.path()).unwrap(), []);
-    }
-
-    #[test]
-    fn what_is_no_device_is_listed_with_the_reason() {
-        let root = tempfile::tempdir().unwrap();
-        let (devices, sysfs) = (root.path().join("dri"), root.path().join("sys"));
-        fs::create_dir(&devices).unwrap();
-        for name in ["renderD129", "renderD128", "card0"] {
-            fs::write(devices.join(name), "").unwrap();
-        }
-        let chip = sysfs.join("renderD128/device");
-        fs::create_dir_all(&chip).unwrap();
-        fs::write(chip.join("vendor"), "0x8086\n").unwrap();
-        fs::write(chip.join("device"), "0x3e92\n").unwrap();
-        let nodes = render_nodes_in(&devices, &sysfs).unwrap();
-        let paths: Vec<_> = nodes.iter().map(|node| node.path.clone()).collect();
-        assert_eq!(paths, [devices.join("renderD128"), devices.join("renderD129")]);
-        assert_eq!(nodes[0].pci.unwrap().to_string(), "8086:3e92");
-        assert_eq!(nodes[1].pci, None);
-        assert_eq!(nodes[0].problem.as_deref(), Some("is no DRM device"));
-    }
-}
+pub use facts::Facts;
+pub use nodes::{PciId, Problem, RenderNode, render_nodes};
+pub use report::{
+    Capabilities, Entry, Entrypoint, Machine, NodeProbe, NodeReport, Operation, Outcome,
+    Processing, Trial, VaapiFailure,
+};

@@ -1,14 +1,18 @@
 //! `rendergate-worker`: one stream in one process, given to it over the socket on descriptor 0.
+//!
+//! With `--probe-node` it is a probe process instead: it looks at one GPU, and ends.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use gpu::Operation;
 use signal_hook::consts::{SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
@@ -20,6 +24,10 @@ rendergate-worker runs one stream for the gateway and ends with it.
 
 It is started by `rendergate serve`, which hands it a socket as standard input; started by hand it
 has nothing to do. See `rendergate --help`.
+
+`rendergate probe` starts it to look at a GPU, and reads one line of JSON:
+  rendergate-worker --probe-node /dev/dri/renderD128
+  rendergate-worker --probe-node /dev/dri/renderD128 --operation encode_h264 --element vah264enc
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +36,13 @@ fn main() -> ExitCode {
         Some("--version") => {
             println!("rendergate-worker {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
+        }
+        Some("--probe-node") => {
+            if let Some((node, trial)) = probe_arguments(arguments) {
+                return probe(&node, trial);
+            }
+            let _ = io::stderr().write_all(HELP.as_bytes());
+            return ExitCode::from(2);
         }
         Some(_) => {
             let _ = io::stderr().write_all(HELP.as_bytes());
@@ -57,6 +72,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// The node, and what to try on which element, if anything.
+fn probe_arguments(
+    arguments: impl Iterator<Item = String>,
+) -> Option<(String, Option<(Operation, String)>)> {
+    let arguments: Vec<String> = arguments.collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [node] => Some((node.into(), None)),
+        [node, "--operation", operation, "--element", element] => {
+            Some((node.into(), Some((Operation::from_name(operation)?, element.into()))))
+        }
+        _ => None,
+    }
+}
+
+fn probe(node: &str, trial: Option<(Operation, String)>) -> ExitCode {
+    let trial = trial.as_ref().map(|(operation, element)| (*operation, element.as_str()));
+    match probe::answer(Path::new(node), trial) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rendergate-worker: can't probe {node}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// SIGTERM comes from the kernel when the gateway has died (`PR_SET_PDEATHSIG`). The end of the
 /// control socket says the same and leads to an orderly end, so the signal only sets a limit: a
 /// worker that hangs in a driver must not outlive its gateway.
@@ -79,4 +120,28 @@ fn outlive_sigxfsz() -> io::Result<()> {
 fn end_anyway() {
     thread::sleep(CLEAR_AWAY);
     std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<(String, Option<(Operation, String)>)> {
+        probe_arguments(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn probe_takes_a_node_and_perhaps_a_trial() {
+        assert_eq!(parse("/x"), Some(("/x".into(), None)));
+        let trial = (Operation::EncodeH264, "vah264enc".into());
+        let line = "/x --operation encode_h264 --element vah264enc";
+        assert_eq!(parse(line), Some(("/x".into(), Some(trial))));
+    }
+
+    #[test]
+    fn probe_takes_nothing_else() {
+        for line in ["", "/x --operation encode_h264", "/x --operation nothing --element x"] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
 }

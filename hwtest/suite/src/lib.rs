@@ -1,0 +1,107 @@
+//! The ground that the tests of this room stand on: programs of the workspace, run under the
+//! preloaded library that shows virtual render nodes.
+//!
+//! `./dev test` runs those that need nothing but the workspace. `./dev hwtest` also runs those on
+//! the drivers of GPU makers, which it fetches first.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use gpu::Machine;
+
+/// A program or library of the workspace, built before.
+///
+/// # Panics
+/// If it isn't there.
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    // target/debug/deps/test
+    let folder = test.ancestors().nth(2).expect("tests lie two folders deep");
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "expected {}: build it first (`cargo build --workspace`, as ./dev test does)",
+        path.display()
+    );
+    path
+}
+
+/// A machine with virtual render nodes, on which programs are run.
+#[derive(Debug)]
+pub struct VirtualMachine {
+    variables: Vec<(String, String)>,
+    /// Holds the registry of GStreamer, which remembers devices.
+    cache: tempfile::TempDir,
+}
+
+impl VirtualMachine {
+    /// With nodes as the variables of `librendernode.so` say.
+    ///
+    /// # Panics
+    /// If there is no temporary directory.
+    pub fn new(variables: &[(&str, &str)]) -> Self {
+        let mut machine = Self {
+            variables: Vec::new(),
+            cache: tempfile::tempdir().expect("a temporary directory"),
+        };
+        for (name, value) in variables {
+            machine.set(name, value);
+        }
+        machine
+    }
+
+    /// Sets one more variable.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.into(), value.into()));
+    }
+
+    /// A folder without any VA-API driver.
+    pub fn no_drivers(&self) -> &Path {
+        self.cache.path()
+    }
+
+    /// Runs a program on it.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn run(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Output {
+        let program = program.as_ref();
+        Command::new(program)
+            .args(arguments)
+            .env("LD_PRELOAD", built("librendernode.so"))
+            .env("XDG_CACHE_HOME", self.cache.path())
+            .env("GST_REGISTRY", self.cache.path().join("registry.bin"))
+            .env("LIBVA_DRIVERS_PATH", self.no_drivers())
+            .env_remove("LIBVA_DRIVER_NAME")
+            .env_remove("RENDERGATE_CONFIG")
+            .env("RENDERGATE_WORKER", built("rendergate-worker"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap_or_else(|error| panic!("{} can't be run: {error}", program.display()))
+    }
+
+    /// What `rendergate probe --json` finds on it.
+    ///
+    /// # Panics
+    /// If it gives no JSON, or an exit status that doesn't go with it.
+    pub fn probe(&self) -> Machine {
+        let output = self.run(built("rendergate"), &["probe", "--json"]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let machine: Machine = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("no JSON from rendergate probe: {error}\n{errors}"));
+        assert_eq!(output.status.code(), Some(i32::from(!machine.usable)), "{errors}");
+        machine
+    }
+}
+
+/// Standard output of a program that has succeeded.
+///
+/// # Panics
+/// If it hasn't.
+pub fn text(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,183 @@
+//! `rendergate probe`: which GPUs there are, what they report, and what they have been seen doing.
+//!
+//! The gateway's own process touches no driver. It starts the worker's program as a probe process,
+//! once per node to ask what there is, and once per operation to put frames through it. One that
+//! crashes or hangs is an answer about that operation and about nothing else.
+//!
+//! A probe process inherits the environment as it is, unlike a worker: what somebody exports before
+//! this command is part of the question.
+
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use gpu::{
+    Capabilities, Facts, Machine, NodeProbe, NodeReport, Operation, Outcome, RenderNode, Trial,
+    advice,
+};
+use serde::de::DeserializeOwned;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+pub use table::render;
+
+/// Time-outs of probe processes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// To say what there is. GStreamer may have its registry to build first, on a slow disk.
+    pub ask: Duration,
+    /// To put frames through an element. More than the probe process's own limit, so that what it
+    /// waits for is known if it isn't the driver that hangs.
+    pub trial: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ask: Duration::from_secs(30), trial: Duration::from_secs(20) }
+    }
+}
+
+/// How probe processes are started.
+#[derive(Debug, Clone)]
+pub struct Prober {
+    /// The worker's program.
+    pub program: PathBuf,
+    /// `GST_REGISTRY`, shared with the workers.
+    pub registry: Option<PathBuf>,
+    /// Their time.
+    pub limits: Limits,
+    /// Says on standard error what is being tried: on a GPU that hangs it takes minutes.
+    pub progress: bool,
+}
+
+impl Prober {
+    /// Looks at every node, one after another: two at once would share a GPU and its time.
+    ///
+    /// # Errors
+    /// If the worker's program can't be started, or `/dev/dri` can't be listed.
+    pub async fn machine(&self) -> anyhow::Result<Machine> {
+        let nodes = gpu::render_nodes()?;
+        let advice = advice::for_machine(&nodes, &Facts::read());
+        let mut reports = Vec::new();
+        for node in nodes {
+            reports.push(self.node(node).await?);
+        }
+        let usable = reports.iter().any(|report| report.state.is_usable());
+        Ok(Machine { usable, nodes: reports, advice })
+    }
+
+    async fn node(&self, node: RenderNode) -> anyhow::Result<NodeReport> {
+        if let Some(problem) = &node.problem {
+            let state = Outcome::Failed { reason: problem.to_string() };
+            let advice = advice::for_node(&node, None, &[]);
+            return Ok(NodeReport { node, state, probe: None, trials: Vec::new(), advice });
+        }
+        let answer: Result<NodeProbe, String> = self.run(&node.path, &[], self.limits.ask).await?;
+        let probe = match answer {
+            Ok(probe) => probe,
+            Err(reason) => {
+                let advice = vec![advice::for_dead_probe(&reason)];
+                let state = Outcome::Failed { reason };
+                return Ok(NodeReport { node, state, probe: None, trials: Vec::new(), advice });
+            }
+        };
+        let mut trials = Vec::new();
+        if let Ok(capabilities) = &probe.vaapi {
+            for operation in reported(capabilities) {
+                trials.push(self.trial(&node.path, operation, &probe.elements).await?);
+            }
+        }
+        let advice = advice::for_node(&node, Some(&probe), &trials);
+        let state = match &probe.vaapi {
+            Ok(_) => Outcome::of_node(&trials),
+            Err(_) => Outcome::Failed { reason: "VA-API doesn't work on it".into() },
+        };
+        Ok(NodeReport { node, state, probe: Some(probe), trials, advice })
+    }
+
+    async fn trial(
+        &self,
+        node: &Path,
+        operation: Operation,
+        elements: &[String],
+    ) -> anyhow::Result<Trial> {
+        let Some(element) = operation.element(elements) else {
+            return Ok(Trial { operation, element: None, outcome: Outcome::Untested });
+        };
+        if self.progress {
+            eprintln!("trying {operation} on {}", node.display());
+        }
+        let arguments = ["--operation", operation.name(), "--element", element];
+        let answer = self.run(node, &arguments, self.limits.trial).await?;
+        let outcome = answer.unwrap_or_else(|reason| Outcome::Failed { reason });
+        Ok(Trial { operation, element: Some(element.to_owned()), outcome })
+    }
+
+    /// Starts a probe process and reads its answer; the inner error is why there is none.
+    async fn run<T: DeserializeOwned>(
+        &self,
+        node: &Path,
+        arguments: &[&str],
+        limit: Duration,
+    ) -> anyhow::Result<Result<T, String>> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--probe-node")
+            .arg(node)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(registry) = &self.registry {
+            command.env("GST_REGISTRY", registry);
+        }
+        let child = command.spawn().map_err(|error| {
+            anyhow::anyhow!(
+                "can't run {}: {error}; expected the worker's program there (worker.program in \
+                 the configuration, or RENDERGATE_WORKER)",
+                self.program.display()
+            )
+        })?;
+        // At the time-out the child is dropped, and so killed. It isn't waited for: a process that
+        // hangs in the kernel dies only when the GPU's reset lets go of it.
+        Ok(match timeout(limit, child.wait_with_output()).await {
+            Err(_) => Err(format!("no answer within {} s: it hangs", limit.as_secs_f64())),
+            Ok(Err(error)) => Err(format!("its answer can't be read: {error}")),
+            Ok(Ok(output)) => answer(&output),
+        })
+    }
+}
+
+/// The operations that a driver reports.
+fn reported(capabilities: &Capabilities) -> impl Iterator<Item = Operation> {
+    Operation::ALL.into_iter().filter(|operation| {
+        let (profile, entrypoint) = operation.needs();
+        capabilities.reports(profile, &entrypoint)
+    })
+}
+
+/// What a probe process that has ended says.
+fn answer<T: DeserializeOwned>(output: &Output) -> Result<T, String> {
+    use std::os::unix::process::ExitStatusExt;
+    let last_words = String::from_utf8_lossy(&output.stderr);
+    let last_words = last_words.lines().rfind(|line| !line.trim().is_empty());
+    let with_last_words = |what: String| match last_words {
+        Some(line) => format!("{what}; its last words: {}", line.trim()),
+        None => what,
+    };
+    if let Some(signal) = output.status.signal() {
+        return Err(with_last_words(format!("the driver crashed the process (signal {signal})")));
+    }
+    if !output.status.success() {
+        return Err(with_last_words(format!("the process failed ({})", output.status)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| {
+        with_last_words(format!("expected one line of JSON from the probe process, got {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests;
