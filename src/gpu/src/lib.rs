@@ -11,10 +11,12 @@
 #![forbid(unsafe_code)]
 
 pub mod advice;
+mod device;
 mod facts;
 mod nodes;
 mod report;
 
+pub use device::{Ability, Device};
 pub use facts::Facts;
 pub use nodes::{PciId, Problem, RenderNode, render_nodes};
 pub use report::{

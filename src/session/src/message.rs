@@ -16,6 +16,7 @@
 use std::fmt;
 
 use ffmpeg_args::Transcode;
+use gpu::Device;
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
@@ -168,6 +169,8 @@ pub enum GatewayToWorker {
         stream: StreamId,
         /// What to do.
         transcode: Box<Transcode>,
+        /// The GPU that it may use.
+        device: Option<Box<Device>>,
     },
     /// As the hook's.
     Control(Control),
@@ -184,8 +187,10 @@ pub enum WorkerToGateway {
     },
     /// The graph is built and runs.
     Running {
-        /// Which backend.
+        /// `vaapi`, `mixed` (one of decoder and encoder on the GPU) or `software`.
         backend: String,
+        /// Why it isn't all on the GPU, for people.
+        reason: Option<String>,
         /// One line for people.
         description: String,
     },

@@ -9,22 +9,22 @@ use ffmpeg_args::{
     AudioAction, AudioCodec, AudioEncode, Keyframes, Scale, Transcode, VideoAction, VideoCodec,
     VideoEncode,
 };
+use gpu::Device;
 
-use crate::stages::{Facts, Node, Stages};
+use crate::stages::{Facts, Node, SourceStream, Stage, Stages};
+use crate::vaapi::{Choice, choose};
 
-/// A stream of the source, as far as a graph depends on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceStream {
-    /// Caps as text.
-    pub caps: String,
-    /// Index of the chain in [`Stages::decoders`] that takes it.
-    pub decoder: Option<usize>,
-    /// Index of the chain in [`Stages::copies`] that takes it.
-    pub copy: Option<usize>,
+/// The machine that a graph is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    /// Processor cores.
+    pub cores: usize,
+    /// The GPU that the stream may use.
+    pub device: Option<&'a Device>,
 }
 
 /// What each track's chain does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrackGraph {
     /// From demuxer pad to encoded samples.
     pub nodes: Vec<Node>,
@@ -35,6 +35,10 @@ pub struct TrackGraph {
     pub priming: u32,
     /// Copied, not encoded.
     pub copied: bool,
+    /// The decoder is on a GPU.
+    pub decoded_on_gpu: bool,
+    /// The encoder, the last of the nodes, is on a GPU.
+    pub encoded_on_gpu: bool,
 }
 
 /// The whole graph behind the demuxers.
@@ -44,6 +48,10 @@ pub struct Graph {
     pub video: Option<TrackGraph>,
     /// The sound's chain.
     pub audio: Option<TrackGraph>,
+    /// `vaapi`, `mixed` or `software`.
+    pub backend: &'static str,
+    /// Why the picture isn't all on a GPU that there is.
+    pub reason: Option<String>,
 }
 
 /// What a backend lacks for a plan.
@@ -70,21 +78,30 @@ const DEFAULT_KEY_INT: u32 = 250;
 /// (libavcodec's `MAX_AUTO_THREADS`).
 const MOST_DECODER_THREADS: usize = 16;
 
-/// Describes the graph for a plan on a machine with so many cores.
+/// Describes the graph for a plan on a machine.
 ///
 /// # Errors
 /// [`Unsupported`] if a decoder, copy chain or encoder is missing.
 pub fn describe(
     stages: &Stages,
     plan: &Transcode,
-    cores: usize,
+    host: Host<'_>,
     video: Option<&SourceStream>,
     audio: Option<&SourceStream>,
 ) -> Result<Graph, Unsupported> {
+    let (mut backend, mut reason) = ("software", None);
     let video = match (&plan.video, video) {
         (Some(plan), Some(source)) => Some(match &plan.action {
             VideoAction::Copy => copy(stages, source)?,
-            VideoAction::Encode(encode) => encode_video(stages, encode, cores, source)?,
+            VideoAction::Encode(encode) => {
+                let choice = match (&stages.gpu, host.device) {
+                    (Some(gpu), Some(device)) => choose(gpu, device, encode, source),
+                    _ => Choice::default(),
+                };
+                backend = choice.backend();
+                reason = choice.reason.clone();
+                encode_video(stages, encode, host.cores, source, choice)?
+            }
         }),
         _ => None,
     };
@@ -95,7 +112,7 @@ pub fn describe(
         }),
         _ => None,
     };
-    Ok(Graph { video, audio })
+    Ok(Graph { video, audio, backend, reason })
 }
 
 fn lacking(stages: &Stages, what: String) -> Unsupported {
@@ -108,8 +125,8 @@ fn copy(stages: &Stages, source: &SourceStream) -> Result<TrackGraph, Unsupporte
         .and_then(|index| stages.copies.get(index))
         .ok_or_else(|| lacking(stages, format!("way to copy {}", source.caps)))?;
     let facts = Facts::new();
-    let nodes = chain.chain.iter().filter_map(|stage| stage.resolve(&facts)).collect();
-    Ok(TrackGraph { nodes, queues: Vec::new(), priming: 0, copied: true })
+    let nodes = resolve(&chain.chain, &facts);
+    Ok(TrackGraph { nodes, copied: true, ..TrackGraph::default() })
 }
 
 fn decoder(
@@ -121,7 +138,7 @@ fn decoder(
         .decoder
         .and_then(|index| stages.decoders.get(index))
         .ok_or_else(|| lacking(stages, format!("decoder for {}", source.caps)))?;
-    Ok(chain.chain.iter().filter_map(|stage| stage.resolve(facts)).collect())
+    Ok(resolve(&chain.chain, facts))
 }
 
 fn encode_video(
@@ -129,21 +146,36 @@ fn encode_video(
     plan: &VideoEncode,
     cores: usize,
     source: &SourceStream,
+    choice: Choice<'_>,
 ) -> Result<TrackGraph, Unsupported> {
     let mut facts = video_facts(plan);
     let threads = if cores > 1 { (cores + 1).min(MOST_DECODER_THREADS) } else { 1 };
     facts.insert("decoder_threads", threads.to_string());
+    facts.extend(choice.facts);
     let codec = match plan.codec {
         VideoCodec::H264 => "h264",
         VideoCodec::Hevc => "hevc",
     };
-    let encoder =
-        stages.encoder(codec).ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
-    let mut nodes = decoder(stages, source, &facts)?;
-    nodes.extend(stages.picture.iter().filter_map(|stage| stage.resolve(&facts)));
+    let encoder = choice.encoder.or_else(|| stages.encoder(codec));
+    let encoder = encoder.ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;
+    let (mut nodes, picture) = match (choice.decoder, &stages.gpu) {
+        (Some(chain), Some(gpu)) => (resolve(&chain.chain, &facts), &gpu.picture),
+        _ => (decoder(stages, source, &facts)?, &stages.picture),
+    };
+    nodes.extend(resolve(picture, &facts));
     let queues = vec![nodes.len()];
     nodes.push(encoder.resolve(&facts));
-    Ok(TrackGraph { nodes, queues, priming: 0, copied: false })
+    Ok(TrackGraph {
+        nodes,
+        queues,
+        decoded_on_gpu: choice.decoder.is_some(),
+        encoded_on_gpu: choice.encoder.is_some(),
+        ..TrackGraph::default()
+    })
+}
+
+fn resolve(stages: &[Stage], facts: &Facts) -> Vec<Node> {
+    stages.iter().filter_map(|stage| stage.resolve(facts)).collect()
 }
 
 fn encode_audio(
@@ -183,7 +215,7 @@ fn encode_audio(
     let mut nodes = decoder(stages, source, &facts)?;
     nodes.extend(stages.sound.iter().filter_map(|stage| stage.resolve(&facts)));
     nodes.push(encoder.resolve(&facts));
-    Ok(TrackGraph { nodes, queues: Vec::new(), priming: encoder.priming, copied: false })
+    Ok(TrackGraph { nodes, priming: encoder.priming, ..TrackGraph::default() })
 }
 
 /// ffmpeg's default layout for a number of channels, in GStreamer's bits: surround speakers stand

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
+use gpu::Device;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use session::{Ending, Fault};
 
-use crate::graph::{Graph, describe};
+use crate::graph::{Graph, Host, describe};
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError};
@@ -22,6 +23,10 @@ use crate::timeline::{Gate, Timeline};
 
 /// What [`link`] has built.
 pub struct Linked {
+    /// `vaapi`, `mixed` or `software`.
+    pub backend: &'static str,
+    /// Why the picture isn't all on a GPU that there is.
+    pub reason: Option<String>,
     /// One line for people.
     pub description: String,
     /// Tracks that pass unchanged.
@@ -61,6 +66,7 @@ pub fn link(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
+    device: Option<&Device>,
     sources: &[Option<Source>],
     gate: &Arc<Gate>,
     output: &SyncSender<Output>,
@@ -87,7 +93,8 @@ pub fn link(
         found.map(|(source, index)| source.stream(index, stages))
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let graph = describe(stages, plan, cores, stream(&video).as_ref(), stream(&audio).as_ref())
+    let host = Host { cores, device };
+    let graph = describe(stages, plan, host, stream(&video).as_ref(), stream(&audio).as_ref())
         .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
     let mut copied = BTreeSet::new();
     let mut announced_end_ns: Option<i64> = None;
@@ -106,7 +113,11 @@ pub fn link(
             rate: if is_video { video_rate(plan, source, index) } else { None },
             capped: is_video && cap(plan).is_some(),
             fields: is_video && deinterlacing(plan).is_some_and(|how| how.per_field),
-            late_ns: if is_video { deinterlacer_ns(plan, source, index) } else { 0 },
+            late_ns: if is_video && !chain.decoded_on_gpu {
+                deinterlacer_ns(plan, source, index)
+            } else {
+                0
+            },
             reorder: is_video && chain.copied && !source.has_dts(index),
             keyframes_every: keyframes(plan),
             gate: Arc::clone(gate),
@@ -134,7 +145,13 @@ pub fn link(
         source.seek(first, source.seek_target_ns(plan.inputs[number].start_us))?;
         source.release(&here);
     }
-    Ok(Linked { description: one_line(&graph), copied, announced_end_ns })
+    Ok(Linked {
+        backend: graph.backend,
+        description: one_line(&graph),
+        reason: graph.reason,
+        copied,
+        announced_end_ns,
+    })
 }
 
 /// When a stream should end by its file's header, ns of source time.

@@ -11,6 +11,7 @@ use gstreamer_audio as gst_audio;
 
 use crate::disposable::Packing;
 use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
+use crate::gpu_encoder::{self, Times};
 use crate::graph::{RAW_BUFFERS, TrackGraph};
 use crate::reorder::Reorder;
 use crate::source::{SourceError, make};
@@ -99,6 +100,7 @@ pub fn build_track(
     settings: &TrackSettings,
     output: &SyncSender<Output>,
 ) -> Result<gst::Pad, SourceError> {
+    let mut times = None;
     let mut elements = vec![queue(COMPRESSED_BUFFERS)?];
     for (index, node) in graph.nodes.iter().enumerate() {
         if graph.queues.contains(&index) {
@@ -106,6 +108,9 @@ pub fn build_track(
         }
         let element = build_node(node)?;
         configure(&element, settings);
+        if graph.encoded_on_gpu && index + 1 == graph.nodes.len() {
+            times = Some(gpu_encoder::attend(&element));
+        }
         elements.push(element);
         if let Some(caps) = &node.caps {
             let filter = make("capsfilter")?;
@@ -114,7 +119,7 @@ pub fn build_track(
             elements.push(filter);
         }
     }
-    elements.push(sink(graph, settings, output).upcast());
+    elements.push(sink(graph, settings, times, output).upcast());
     let failed = |error: gst::glib::BoolError| SourceError {
         message: format!("can't link {}: {error}", graph.one_line()),
         fault: Fault::Worker,
@@ -217,6 +222,7 @@ fn build_node(node: &Node) -> Result<gst::Element, SourceError> {
 fn sink(
     graph: &TrackGraph,
     settings: &TrackSettings,
+    times: Option<Times>,
     output: &SyncSender<Output>,
 ) -> gst_app::AppSink {
     let sink = gst_app::AppSink::builder()
@@ -246,9 +252,16 @@ fn sink(
                 let fresh = (caps != last_caps).then(|| caps.clone()).flatten();
                 let shift = priming_ns(priming, caps.as_ref());
                 let timeline = if copied { timeline } else { Timeline::default() };
-                let Some(output) = encoded(&sample, track, fresh, &timeline, copied, shift) else {
+                let Some(mut output) = encoded(&sample, track, fresh, &timeline, copied, shift)
+                else {
                     return Ok(gst::FlowSuccess::Ok);
                 };
+                if let (Some(times), Output::Sample { pts, dts, data, .. }) = (&times, &mut output)
+                {
+                    *pts = times.next().unwrap_or(*pts);
+                    *dts = *pts;
+                    *data = gpu_encoder::delimited(sample.caps(), data).into();
+                }
                 // Only now do they travel; a sample before the start takes none along.
                 last_caps = caps;
                 let ready = match &reorder {

@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::Transcode;
+use gpu::Device;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::{Sample, Segmenter};
@@ -30,13 +31,13 @@ use session::{
     WorkerToGateway,
 };
 
-use crate::link::{link, open_sources};
+use crate::elements;
+use crate::link::{Linked, link, open_sources};
 use crate::pipeline::Output;
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::timeline::Gate;
 use crate::writer::{Writer, failed, write_failed};
-use crate::{elements, stages};
 
 /// Time between two progress messages; ffmpeg's own is half a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -62,18 +63,19 @@ enum Wake {
 pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     gst::init()?;
     elements::register()?;
-    let stages = Stages::parse(stages::SOFTWARE)?;
+    let stages = Stages::shipped()?;
     warm_up();
     let mut channel = Channel::new(socket);
     channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[])?;
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode } = message else {
+    let GatewayToWorker::Start { stream, transcode, device } = message else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
-    let ending = Stream::run(&stages, channel, stream, &transcode, descriptors);
+    let order = Order { stages: &stages, id: stream, plan: &transcode, device: device.as_deref() };
+    let ending = Stream::run(order, channel, descriptors);
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
     Ok(())
@@ -105,6 +107,16 @@ fn warm_up() {
     }
     // The type finders are a plugin of their own.
     let _ = gstreamer_base::type_find_helper_for_data(gst::Object::NONE, b"warm");
+}
+
+/// What a worker is told to do.
+#[derive(Clone, Copy)]
+struct Order<'a> {
+    stages: &'a Stages,
+    id: StreamId,
+    plan: &'a Transcode,
+    /// The GPU that it may use.
+    device: Option<&'a Device>,
 }
 
 /// A running stream.
@@ -153,24 +165,22 @@ impl Clock {
 }
 
 impl Stream {
-    fn run(
-        stages: &Stages,
-        channel: Channel,
-        id: StreamId,
-        plan: &Transcode,
-        mut descriptors: Vec<OwnedFd>,
-    ) -> Ending {
-        let (Some(directory), true) = (descriptors.pop(), descriptors.len() == plan.inputs.len())
+    fn run(order: Order<'_>, channel: Channel, mut descriptors: Vec<OwnedFd>) -> Ending {
+        let directory = descriptors.pop();
+        let (Some(directory), true) = (directory, descriptors.len() == order.plan.inputs.len())
         else {
             return failed("expected one descriptor per input and one directory", Fault::Gateway);
         };
         let Ok(socket) = channel.socket().try_clone() else {
             return failed("out of file descriptors", Fault::Worker);
         };
-        match Self::start(stages, channel, id, plan, descriptors, directory) {
-            Ok((mut stream, description)) => {
-                let message =
-                    WorkerToGateway::Running { backend: stages.backend.clone(), description };
+        match Self::start(order, channel, descriptors, directory) {
+            Ok((mut stream, linked)) => {
+                let message = WorkerToGateway::Running {
+                    backend: linked.backend.to_owned(),
+                    reason: linked.reason,
+                    description: linked.description,
+                };
                 let _ = session::send(socket.as_fd(), &message, &[]);
                 let ending = stream.drive();
                 // Streaming threads may sit in a full channel; nobody reads it any more.
@@ -184,17 +194,15 @@ impl Stream {
         }
     }
 
-    /// Builds and starts the graph; returns it with its one-line description.
+    /// Builds and starts the graph; returns it with what was built.
     fn start(
-        stages: &Stages,
+        order: Order<'_>,
         channel: Channel,
-        id: StreamId,
-        plan: &Transcode,
         files: Vec<OwnedFd>,
         directory: OwnedFd,
-    ) -> Result<(Self, String), Ending> {
+    ) -> Result<(Self, Linked), Ending> {
         let pipeline = gst::Pipeline::new();
-        let started = Self::start_in(&pipeline, stages, channel, id, plan, files, directory);
+        let started = Self::start_in(&pipeline, order, channel, files, directory);
         if started.is_err() {
             let _ = pipeline.set_state(gst::State::Null);
         }
@@ -203,13 +211,12 @@ impl Stream {
 
     fn start_in(
         pipeline: &gst::Pipeline,
-        stages: &Stages,
+        order: Order<'_>,
         channel: Channel,
-        id: StreamId,
-        plan: &Transcode,
         files: Vec<OwnedFd>,
         directory: OwnedFd,
-    ) -> Result<(Self, String), Ending> {
+    ) -> Result<(Self, Linked), Ending> {
+        let Order { stages, id, plan, device } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -221,10 +228,11 @@ impl Stream {
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
-        let linked = link(pipeline, stages, plan, &sources, &gate, &send).map_err(Ending::from)?;
+        let linked =
+            link(pipeline, stages, plan, device, &sources, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
-        let writer = Writer::new(plan, linked.copied, directory, tag, Arc::clone(&socket));
+        let writer = Writer::new(plan, linked.copied.clone(), directory, tag, Arc::clone(&socket));
         listen(channel, wake);
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
@@ -240,7 +248,7 @@ impl Stream {
         pipeline
             .set_state(gst::State::Playing)
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
-        Ok((stream, linked.description))
+        Ok((stream, linked))
     }
 
     /// Takes samples and commands until the end.

@@ -17,9 +17,8 @@ use gstreamer::prelude::*;
 use session::Fault;
 
 use crate::elements::FileSource;
-use crate::graph::SourceStream;
 use crate::pads::{self, LEAD_NS, Phase, Seen, Shared, lock};
-use crate::stages::{Chain, Clock, Demuxer, SeekTo, Stages};
+use crate::stages::{Chain, Clock, Demuxer, SeekTo, SourceStream, Stages};
 use crate::tracks::{self, Track};
 use crate::{frame_rate, mpegts};
 
@@ -200,8 +199,19 @@ impl Source {
                 chain.caps.parse::<gst::Caps>().is_ok_and(|taken| taken.can_intersect(&caps))
             })
         };
+        // A decoder on a GPU is only for streams that say all it has to know.
+        let certain = |chain: &Chain| {
+            chain.caps.parse::<gst::Caps>().is_ok_and(|taken| caps.is_subset(&taken))
+        };
+        let gpu_decoder = stages
+            .gpu
+            .as_ref()
+            .and_then(|gpu| gpu.decoders.iter().position(|decoder| certain(&decoder.chain)));
+        let pixels = |field| u32::try_from(structure?.get::<i32>(field).ok()?).ok();
         SourceStream {
             caps: structure.map_or_else(String::new, short_caps),
+            gpu_decoder,
+            size: pixels("width").zip(pixels("height")),
             decoder: find(&stages.decoders),
             copy: find(&stages.copies),
         }

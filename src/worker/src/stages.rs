@@ -10,10 +10,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gpu::Operation;
 use serde::Deserialize;
 
 /// The stages that the worker carries with it.
 pub const SOFTWARE: &str = include_str!("../../../pipelines/software.toml");
+/// What of it a GPU can take over.
+pub const VAAPI: &str = include_str!("../../../pipelines/vaapi.toml");
 
 /// What is known about a stream when its graph is described; names are those of the `{...}` in
 /// `pipelines/`.
@@ -48,6 +51,24 @@ pub struct Stages {
     /// Encoders by codec.
     #[serde(rename = "encoder")]
     pub encoders: Vec<Encoder>,
+    /// What a GPU can take over.
+    #[serde(skip)]
+    pub gpu: Option<GpuStages>,
+}
+
+/// A stream of the source, as far as a graph depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStream {
+    /// Caps as text.
+    pub caps: String,
+    /// Index of the chain in [`Stages::decoders`] that takes it.
+    pub decoder: Option<usize>,
+    /// Index of the chain in [`Stages::copies`] that takes it.
+    pub copy: Option<usize>,
+    /// Index of the decoder in [`GpuStages::decoders`] that takes it.
+    pub gpu_decoder: Option<usize>,
+    /// Pixels, if the container states them.
+    pub size: Option<(u32, u32)>,
 }
 
 /// A container format.
@@ -157,6 +178,52 @@ pub struct PropertySet {
     pub properties: BTreeMap<String, String>,
 }
 
+/// Stages on a GPU, as `pipelines/vaapi.toml` states them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuStages {
+    /// Name of the backend, as it appears in logs and metrics.
+    pub backend: String,
+    /// Decoders; the first whose caps hold all of a stream's counts.
+    #[serde(rename = "decoder")]
+    pub decoders: Vec<GpuDecoder>,
+    /// Filters of pictures that are decoded on the GPU, in order.
+    pub picture: Vec<Stage>,
+    /// Encoders by codec.
+    #[serde(rename = "encoder")]
+    pub encoders: Vec<GpuEncoder>,
+}
+
+/// A decoder.
+#[derive(Debug, Clone, Deserialize)]
+pub struct GpuDecoder {
+    /// What the GPU must be able to do.
+    pub operation: Operation,
+    /// The elements.
+    #[serde(flatten)]
+    pub chain: Chain,
+}
+
+/// An encoder.
+#[derive(Debug, Clone, Deserialize)]
+pub struct GpuEncoder {
+    /// What the GPU must be able to do one of, best first.
+    pub operations: Vec<Operation>,
+    /// The element.
+    #[serde(flatten)]
+    pub encoder: Encoder,
+}
+
+impl GpuStages {
+    /// Reads a pipelines file.
+    ///
+    /// # Errors
+    /// [`StagesError`] with line and column.
+    pub fn parse(text: &str) -> Result<Self, StagesError> {
+        Ok(toml::from_str(text)?)
+    }
+}
+
 /// An element of a graph, values final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -175,6 +242,15 @@ impl Stages {
     /// [`StagesError`] with line and column.
     pub fn parse(text: &str) -> Result<Self, StagesError> {
         Ok(toml::from_str(text)?)
+    }
+
+    /// What the worker carries with it.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); the tests of this room see to it that there are none.
+    pub fn shipped() -> Result<Self, StagesError> {
+        let gpu = Some(GpuStages::parse(VAAPI)?);
+        Ok(Self { gpu, ..Self::parse(SOFTWARE)? })
     }
 
     /// The encoder for a codec of the plan.
@@ -199,7 +275,7 @@ impl Stage {
     /// The element with its values, or `None` if it doesn't apply.
     pub fn resolve(&self, facts: &Facts) -> Option<Node> {
         applies(&self.when, &self.unless, facts).then(|| Node {
-            element: self.element.clone(),
+            element: element(&self.element, facts),
             properties: resolve_all(&self.properties, facts),
             caps: self.caps.as_deref().map(|caps| resolve_caps(caps, facts)),
         })
@@ -216,7 +292,7 @@ impl Encoder {
             }
         }
         Node {
-            element: self.element.clone(),
+            element: element(&self.element, facts),
             properties,
             caps: self.caps.as_deref().map(|caps| resolve_caps(caps, facts)),
         }
@@ -231,6 +307,12 @@ impl Encoder {
         let higher = self.rates.iter().copied().filter(|rate| *rate > source).min();
         higher.or_else(|| self.rates.iter().copied().max()).unwrap_or(source)
     }
+}
+
+/// The factory's name, which may be a fact: those of a GPU's elements depend on the machine. A
+/// missing one stays as it is written, and is missed by name when the graph is built.
+fn element(name: &str, facts: &Facts) -> String {
+    resolve(name, facts).unwrap_or_else(|| name.to_owned())
 }
 
 fn applies(when: &BTreeSet<String>, unless: &BTreeSet<String>, facts: &Facts) -> bool {

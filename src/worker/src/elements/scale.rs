@@ -21,6 +21,10 @@ use crate::canvas::Canvases;
 use crate::size::{Target, target_size};
 use crate::swscale::{Picture, Scaler};
 
+/// Formats that come out; the first unless told otherwise.
+const TARGETS: [gst_video::VideoFormat; 2] =
+    [gst_video::VideoFormat::I420, gst_video::VideoFormat::Nv12];
+
 /// Formats that libswscale reads: GStreamer's, ffmpeg's name, chroma rows as a shift.
 const FORMATS: [(gst_video::VideoFormat, &std::ffi::CStr, u32); 12] = [
     (gst_video::VideoFormat::I420, c"yuv420p", 1),
@@ -42,6 +46,7 @@ struct Settings {
     target: Target,
     colorimetry: Option<String>,
     canvases: usize,
+    format: Option<gst_video::VideoFormat>,
 }
 
 /// What the first picture has settled.
@@ -112,6 +117,9 @@ impl ObjectImpl for Scale {
                 glib::ParamSpecString::builder("colorimetry")
                     .blurb("Colorimetry that the output is marked with")
                     .build(),
+                glib::ParamSpecString::builder("format")
+                    .blurb("Pixel format of the output, I420 or NV12")
+                    .build(),
                 size("canvases", "Pictures whose memory is drawn on in turn, 0 for one each"),
             ]
         });
@@ -127,6 +135,10 @@ impl ObjectImpl for Scale {
             "max-width" => settings.target.max_width = number(),
             "max-height" => settings.target.max_height = number(),
             "colorimetry" => settings.colorimetry = value.get().ok(),
+            "format" => {
+                let name = value.get::<Option<String>>().ok().flatten();
+                settings.format = name.map(|name| gst_video::VideoFormat::from_string(&name));
+            }
             "canvases" => settings.canvases = number() as usize,
             _ => {}
         }
@@ -157,8 +169,7 @@ impl ElementImpl for Scale {
             let sink = gst_video::VideoCapsBuilder::new()
                 .format_list(FORMATS.map(|(format, ..)| format))
                 .build();
-            let src =
-                gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::I420).build();
+            let src = gst_video::VideoCapsBuilder::new().format_list(TARGETS).build();
             vec![
                 template("sink", gst::PadDirection::Sink, sink),
                 template("src", gst::PadDirection::Src, src),
@@ -214,6 +225,8 @@ impl BaseTransformImpl for Scale {
             let Settled { width, height, par, colorimetry } = self.settle(caps, &info);
             other.truncate();
             let fixed = other.make_mut();
+            let format = self.settings().format.unwrap_or(TARGETS[0]);
+            fixed.set("format", format.to_str());
             fixed.set("width", width as i32);
             fixed.set("height", height as i32);
             fixed.set("pixel-aspect-ratio", par);

@@ -1,0 +1,150 @@
+//! A GPU as far as streams may use it: what has been seen working, by which element, up to which
+//! size.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Capabilities, Machine, NodeReport, Operation};
+
+/// A GPU for streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// `/dev/dri/renderD128`.
+    pub node: PathBuf,
+    /// The driver's own name and version.
+    pub driver: String,
+    /// What works.
+    pub abilities: BTreeMap<Operation, Ability>,
+    /// The driver deinterlaces, by this element.
+    pub deinterlacer: Option<String>,
+}
+
+/// An operation that works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ability {
+    /// The GStreamer element.
+    pub element: String,
+    /// Greatest picture in pixels, if the driver says.
+    pub max_size: Option<(u32, u32)>,
+    /// Of encoders, as GStreamer names them: `cbr`, `vbr`, `cqp`.
+    pub rate_control: Vec<String>,
+}
+
+impl Ability {
+    /// Whether a picture isn't too large.
+    pub fn takes(&self, width: u32, height: u32) -> bool {
+        self.max_size.is_none_or(|(most_wide, most_high)| width <= most_wide && height <= most_high)
+    }
+}
+
+impl NodeReport {
+    /// The node for streams; `None` if nothing was seen working on it.
+    pub fn device(&self) -> Option<Device> {
+        let probe = self.probe.as_ref()?;
+        let capabilities = probe.vaapi.as_ref().ok()?;
+        let abilities: BTreeMap<_, _> = self
+            .trials
+            .iter()
+            .filter(|trial| trial.outcome.is_usable())
+            .filter_map(|trial| {
+                let element = trial.element.clone()?;
+                Some((trial.operation, ability(trial.operation, element, capabilities)))
+            })
+            .collect();
+        let deinterlaces = capabilities.processing.as_ref().is_some_and(|processing| {
+            // `weave` only puts two fields side by side.
+            processing.deinterlacing.iter().any(|how| how != "weave")
+        });
+        let named = |name: &&String| name.ends_with("deinterlace");
+        let deinterlacer = probe.elements.iter().find(named).filter(|_| deinterlaces).cloned();
+        (!abilities.is_empty()).then(|| Device {
+            node: self.node.path.clone(),
+            driver: capabilities.vendor.clone(),
+            abilities,
+            deinterlacer,
+        })
+    }
+}
+
+impl Machine {
+    /// The first GPU that streams may use.
+    pub fn device(&self) -> Option<Device> {
+        self.nodes.iter().find_map(NodeReport::device)
+    }
+}
+
+fn ability(operation: Operation, element: String, capabilities: &Capabilities) -> Ability {
+    let (profile, entrypoint) = operation.needs();
+    let entry = capabilities.entry(profile, &entrypoint);
+    let rate_control = entry.map(|entry| entry.rate_control.as_slice()).unwrap_or_default();
+    Ability {
+        element,
+        max_size: entry.and_then(|entry| entry.max_size),
+        rate_control: rate_control.iter().map(|mode| mode.to_ascii_lowercase()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::RenderNode;
+    use crate::report::{Entry, Entrypoint, NodeProbe, Outcome, Processing, Trial};
+
+    fn report(outcome: Outcome) -> NodeReport {
+        let entry = Entry {
+            profile: "H264High".into(),
+            entrypoint: Entrypoint::Encode,
+            max_size: Some((1920, 1088)),
+            formats: Vec::new(),
+            rate_control: vec!["CBR".into(), "VBR".into()],
+        };
+        let processing = Processing { deinterlacing: vec!["bob".into()], ..Processing::default() };
+        let node = RenderNode {
+            path: "/dev/dri/renderD129".into(),
+            driver: None,
+            pci: None,
+            problem: None,
+        };
+        let elements = ["varenderD129deinterlace", "varenderD129h264enc"];
+        let probe = NodeProbe {
+            gstreamer: "1.22.0".into(),
+            va_plugin: true,
+            elements: elements.map(String::from).to_vec(),
+            vaapi: Ok(Capabilities {
+                vendor: "a driver".into(),
+                version: "1.17".into(),
+                entries: vec![entry],
+                processing: Some(processing),
+            }),
+        };
+        let element = Some("varenderD129h264enc".into());
+        let trial = Trial { operation: Operation::EncodeH264, element, outcome: outcome.clone() };
+        NodeReport {
+            node,
+            state: outcome,
+            probe: Some(probe),
+            trials: vec![trial],
+            advice: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_works_is_for_streams() {
+        let device = report(Outcome::Usable).device().unwrap();
+        let encode = &device.abilities[&Operation::EncodeH264];
+        assert_eq!(encode.element, "varenderD129h264enc");
+        assert_eq!(encode.rate_control, ["cbr", "vbr"]);
+        assert!(encode.takes(1920, 1080) && !encode.takes(3840, 1080));
+        assert_eq!(device.deinterlacer.as_deref(), Some("varenderD129deinterlace"));
+        let json = serde_json::to_string(&device).unwrap();
+        assert_eq!(serde_json::from_str::<Device>(&json).unwrap(), device);
+    }
+
+    #[test]
+    fn what_failed_is_not() {
+        assert_eq!(report(Outcome::Failed { reason: "x".into() }).device(), None);
+        assert_eq!(report(Outcome::Untested).device(), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! What the encoders of GStreamer's `va` plugin need besides properties.
+//!
+//! Those of GStreamer 1.22 make an ordinary I picture of a forced keyframe, without parameter sets,
+//! and give pictures new times. A live property that is set, if only to its own value, has them
+//! begin anew with an IDR picture; that holds for every version, and from 1.24.4 on the request
+//! itself is honoured. Times are put back in the order in which pictures went in, which is also that
+//! in which they come out: there are no B-frames.
+//!
+//! No access unit delimiters come out either, which every segment of MPEG-TS begins with.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_video as gst_video;
+
+/// The first version whose encoders honour a forced keyframe.
+const HONOURS_REQUESTS: (u32, u32, u32) = (1, 24, 4);
+/// A live property of all of them.
+const LIVE: &str = "bitrate";
+
+/// H.264 7.3.2.4: any kind of slice may follow.
+const H264_DELIMITER: &[u8] = &[0, 0, 0, 1, 0x09, 0xf0];
+/// H.265 7.3.2.5, likewise.
+const HEVC_DELIMITER: &[u8] = &[0, 0, 0, 1, 0x46, 0x01, 0x50];
+
+/// The times of the pictures that are in an encoder.
+#[derive(Debug, Clone, Default)]
+pub struct Times(Arc<Mutex<VecDeque<i64>>>);
+
+impl Times {
+    /// Of the picture that comes out next, ns of source time.
+    pub fn next(&self) -> Option<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn enter(&self, pts: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(pts);
+    }
+}
+
+/// Watches what goes into an encoder: notes times, and sees to keyframes.
+pub fn attend(encoder: &gst::Element) -> Times {
+    let times = Times::default();
+    let Some(pad) = encoder.static_pad("sink") else { return times };
+    let (major, minor, micro, _) = gst::version();
+    let by_property = (major, minor, micro) < HONOURS_REQUESTS;
+    let element = encoder.downgrade();
+    let entering = times.clone();
+    let wanted = Mutex::new(false);
+    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    pad.add_probe(mask, move |_, info| {
+        let mut wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &info.data {
+            Some(gst::PadProbeData::Event(event))
+                if by_property && gst_video::ForceKeyUnitEvent::is(event) =>
+            {
+                *wanted = true;
+                return gst::PadProbeReturn::Handled;
+            }
+            Some(gst::PadProbeData::Buffer(buffer)) => {
+                if let Some(encoder) = element.upgrade().filter(|_| std::mem::take(&mut *wanted)) {
+                    begin_anew(&encoder);
+                }
+                if let Some(pts) = buffer.pts() {
+                    entering.enter(pts.nseconds().cast_signed());
+                }
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+    times
+}
+
+fn begin_anew(encoder: &gst::Element) {
+    if encoder.find_property(LIVE).is_some() {
+        encoder.set_property(LIVE, encoder.property::<u32>(LIVE));
+    }
+}
+
+/// An access unit with the delimiter it lacks.
+pub fn delimited(caps: Option<&gst::CapsRef>, unit: &[u8]) -> Vec<u8> {
+    let hevc = caps
+        .and_then(|caps| caps.structure(0))
+        .is_some_and(|structure| structure.name() == "video/x-h265");
+    let delimiter = if hevc { HEVC_DELIMITER } else { H264_DELIMITER };
+    let start = unit.windows(3).position(|bytes| bytes == [0, 0, 1]);
+    let header = start.and_then(|at| unit.get(at + 3));
+    let has_one = header
+        .is_some_and(|header| if hevc { header >> 1 & 0x3f == 35 } else { header & 0x1f == 9 });
+    if has_one { unit.to_vec() } else { [delimiter, unit].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delimiter_comes_first_and_once() {
+        gst::init().unwrap();
+        let h264 = "video/x-h264".parse::<gst::Caps>().unwrap();
+        let hevc = "video/x-h265".parse::<gst::Caps>().unwrap();
+        let slice = [0, 0, 0, 1, 0x65, 0x88];
+        let unit = delimited(Some(&h264), &slice);
+        assert_eq!(unit, [H264_DELIMITER, &slice].concat());
+        assert_eq!(delimited(Some(&h264), &unit), unit);
+        let slice = [0, 0, 1, 0x26, 0x01, 0xaf];
+        let unit = delimited(Some(&hevc), &slice);
+        assert_eq!(unit, [HEVC_DELIMITER, &slice].concat());
+        assert_eq!(delimited(Some(&hevc), &unit), unit);
+    }
+}

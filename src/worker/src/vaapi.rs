@@ -1,0 +1,185 @@
+//! Which parts of a stream's picture a GPU takes, and by which elements. Pure.
+//!
+//! Decoder and encoder are chosen apart: a GPU that can only do one of them still does that one.
+//! What can't be known before the first picture (a profile that the container doesn't state) counts
+//! as not supported, since a driver would say so too late.
+//!
+//! Invariant: every choice against the GPU has a reason that a person can read.
+
+use ffmpeg_args::{Keyframes, Scale, VideoCodec, VideoEncode};
+use gpu::{Ability, Device, Operation};
+
+use crate::size::{Target, target_size};
+use crate::stages::{Chain, Encoder, Facts, GpuStages, SourceStream};
+
+/// Most frames between two keyframes that the elements can be told; the grid asks for them earlier.
+const LONGEST_GOP: u32 = 1024;
+/// What x264's constant quality comes to within its limit, for encoders that have none: GStreamer's
+/// own ratio of average to highest rate, per cent.
+const USUAL_SHARE: u64 = 66;
+/// The least that the elements take for it, per cent.
+const LEAST_SHARE: u64 = 50;
+
+/// What runs where.
+#[derive(Debug, Default)]
+pub struct Choice<'a> {
+    /// Stages of a decoder on the GPU.
+    pub decoder: Option<&'a Chain>,
+    /// Stage of an encoder on the GPU.
+    pub encoder: Option<&'a Encoder>,
+    /// What those stages need to know.
+    pub facts: Facts,
+    /// Why not all of it is on the GPU.
+    pub reason: Option<String>,
+}
+
+impl Choice<'_> {
+    /// `vaapi`, `mixed` or `software`.
+    pub fn backend(&self) -> &'static str {
+        match (self.decoder, self.encoder) {
+            (Some(_), Some(_)) => "vaapi",
+            (None, None) => "software",
+            _ => "mixed",
+        }
+    }
+}
+
+/// Chooses for one stream.
+pub fn choose<'a>(
+    stages: &'a GpuStages,
+    device: &Device,
+    plan: &VideoEncode,
+    source: &SourceStream,
+) -> Choice<'a> {
+    let size = source.size.map(|(width, height)| output_size(plan, width, height));
+    let mut choice = Choice::default();
+    let mut reasons = Vec::new();
+    match encoder(stages, device, plan, size) {
+        Ok((encoder, ability)) => {
+            choice.encoder = Some(encoder);
+            choice.facts = encoder_facts(plan, ability);
+            choice.facts.insert("encoder", ability.element.clone());
+            choice.facts.insert("encoded_on_gpu", "true".to_owned());
+            // What the software's scaler hands to it.
+            choice.facts.insert("raw_format", "NV12".to_owned());
+        }
+        Err(reason) => reasons.push(reason),
+    }
+    match decoder(stages, device, plan, source) {
+        Ok((chain, elements)) => {
+            choice.decoder = Some(chain);
+            choice.facts.extend(elements);
+            if let Some((width, height)) = size {
+                choice.facts.insert("width", width.to_string());
+                choice.facts.insert("height", height.to_string());
+            }
+        }
+        Err(reason) => reasons.push(reason),
+    }
+    choice.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+    choice
+}
+
+fn output_size(plan: &VideoEncode, width: u32, height: u32) -> (u32, u32) {
+    let target = match plan.scale {
+        Some(Scale::Exact { width, height }) => Target { width, height, ..Target::default() },
+        Some(Scale::Fit { max_width, max_height }) => {
+            Target { max_width, max_height, ..Target::default() }
+        }
+        None => Target::default(),
+    };
+    target_size(target, width, height)
+}
+
+fn encoder<'a, 'd>(
+    stages: &'a GpuStages,
+    device: &'d Device,
+    plan: &VideoEncode,
+    size: Option<(u32, u32)>,
+) -> Result<(&'a Encoder, &'d Ability), String> {
+    let (codec, name) = match plan.codec {
+        VideoCodec::H264 => ("h264", "H.264"),
+        VideoCodec::Hevc => ("hevc", "HEVC"),
+    };
+    let stage = stages.encoders.iter().find(|stage| stage.encoder.codec == codec);
+    let stage = stage.ok_or_else(|| format!("no stage encodes {name} on a GPU"))?;
+    let mut operations = stage.operations.clone();
+    if plan.rate.low_power {
+        operations.reverse();
+    }
+    let abilities: Vec<_> =
+        operations.iter().filter_map(|operation| device.abilities.get(operation)).collect();
+    let Some(largest) = abilities.first() else {
+        return Err(format!("the GPU doesn't encode {name}"));
+    };
+    let fits =
+        |ability: &&&Ability| size.is_none_or(|(width, height)| ability.takes(width, height));
+    match abilities.iter().find(fits) {
+        Some(ability) => Ok((&stage.encoder, ability)),
+        None => Err(format!("the GPU encodes {name} {}", up_to(largest))),
+    }
+}
+
+fn decoder<'a>(
+    stages: &'a GpuStages,
+    device: &Device,
+    plan: &VideoEncode,
+    source: &SourceStream,
+) -> Result<(&'a Chain, Facts), String> {
+    let stage = source.gpu_decoder.and_then(|index| stages.decoders.get(index));
+    let stage = stage.ok_or_else(|| format!("no stage decodes {} on a GPU", source.caps))?;
+    let ability = device.abilities.get(&stage.operation);
+    let ability = ability.ok_or_else(|| format!("no {} on the GPU", stage.operation))?;
+    let (width, height) = source.size.ok_or("the container doesn't state the picture's size")?;
+    if !ability.takes(width, height) {
+        return Err(format!("{} on the GPU {}", stage.operation, up_to(ability)));
+    }
+    let scaler = device.abilities.get(&Operation::Scale);
+    let scaler = scaler.ok_or("the GPU doesn't scale")?;
+    let mut facts = Facts::new();
+    if plan.deinterlace.is_some() {
+        let deinterlacer = device.deinterlacer.clone().ok_or("the GPU doesn't deinterlace")?;
+        facts.insert("deinterlacer", deinterlacer);
+    }
+    facts.insert("decoder", ability.element.clone());
+    facts.insert("scaler", scaler.element.clone());
+    Ok((&stage.chain, facts))
+}
+
+fn up_to(ability: &Ability) -> String {
+    match ability.max_size {
+        Some((width, height)) => format!("only up to {width}x{height}"),
+        None => "at no size".to_owned(),
+    }
+}
+
+/// Rate control and keyframes in the elements' terms.
+fn encoder_facts(plan: &VideoEncode, ability: &Ability) -> Facts {
+    let mut facts = Facts::new();
+    let rate = &plan.rate;
+    let wanted = rate.mode.as_deref().unwrap_or("vbr").to_ascii_lowercase();
+    let has = |mode: &str| ability.rate_control.iter().any(|known| known == mode);
+    let mode = [wanted.as_str(), "vbr", "cbr"].into_iter().find(|mode| has(mode));
+    let highest = rate.max_bitrate.or(rate.bitrate);
+    let target = rate.bitrate.or_else(|| Some(highest? * USUAL_SHARE / 100));
+    if let (Some(mode), Some(target), Some(highest)) = (mode, target, highest) {
+        facts.insert("rate_control", mode.to_owned());
+        facts.insert("target_kbps", (target / 1000).max(1).to_string());
+        if mode == "vbr" {
+            let share = (target * 100 / highest.max(1)).clamp(LEAST_SHARE, 100);
+            facts.insert("target_percentage", share.to_string());
+        }
+        if let Some(buffer) = rate.buffer_bits {
+            facts.insert("cpb_kbit", (buffer / 1000).max(1).to_string());
+        }
+    }
+    if let Some(level) = rate.compression_level {
+        facts.insert("target_usage", level.clamp(1, 7).to_string());
+    }
+    let distance = match plan.keyframes {
+        Keyframes::Every(_) => LONGEST_GOP,
+        Keyframes::EveryFrames(frames) => frames.min(LONGEST_GOP),
+    };
+    facts.insert("gpu_key_int_max", distance.to_string());
+    facts
+}
