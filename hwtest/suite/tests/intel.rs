@@ -137,9 +137,9 @@ fn elements_belong_to_the_node_they_work_on() {
     both.sort();
     let [short, long] = both;
     assert!(short.iter().any(|name| name == "vah264enc"), "{short:?}");
-    assert!(short.iter().all(|name| !name.starts_with("varenderD")), "{short:?}");
+    assert!(short.iter().all(|name| !name.contains("renderD")), "{short:?}");
     assert!(long.iter().any(|name| name.ends_with("h264enc")), "{long:?}");
-    assert!(long.iter().all(|name| name.starts_with("varenderD")), "{long:?}");
+    assert!(long.iter().all(|name| name.contains("renderD")), "{long:?}");
     assert_eq!(short.len(), long.len());
 }
 

@@ -2,7 +2,7 @@
 
 use gpu::advice::Code;
 use gpu::{Outcome, Problem, VaapiFailure};
-use hwtest_suite::{VirtualMachine, built};
+use hwtest_suite::{VirtualMachine, built, text};
 
 #[test]
 fn no_node() {
@@ -58,9 +58,25 @@ fn the_table_ends_in_a_verdict() {
     let machine = VirtualMachine::new(&[("RENDERNODE_FACE", "i915")]);
     let output = machine.run(built("rendergate"), &["probe"]);
     assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&output.stdout);
+    let table = String::from_utf8_lossy(&output.stdout);
     let first = "/dev/dri/renderD128: Intel 8086:3e92, kernel driver i915: not usable";
-    assert_eq!(text.lines().next(), Some(first));
-    assert!(text.contains("VA-API: no driver"), "{text}");
-    assert!(text.lines().last().unwrap().starts_with("Not usable: "), "{text}");
+    assert_eq!(table.lines().next(), Some(first));
+    assert!(table.contains("! no VA-API driver is installed; looked for "), "{table}");
+    assert!(table.lines().last().unwrap().starts_with("Not usable: "), "{table}");
+}
+
+#[test]
+fn only_the_answer_is_on_the_probe_process_s_standard_output() {
+    let mut machine = VirtualMachine::new(&[]);
+    // Stands for a driver that prints: GStreamer's log, to what it takes for standard output.
+    machine.set("GST_DEBUG", "GST_INIT:4");
+    machine.set("GST_DEBUG_FILE", "/dev/stdout");
+    machine.set("GST_DEBUG_NO_COLOR", "1");
+    let worker = built("rendergate-worker");
+    let output = machine.run(worker, &["--probe-node", "/dev/dri/renderD128"]);
+    let answer = text(&output);
+    assert_eq!(answer.lines().count(), 1, "{answer}");
+    assert!(serde_json::from_str::<gpu::NodeProbe>(&answer).is_ok(), "{answer}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("GST_INIT"), "{errors}");
 }

@@ -92,7 +92,7 @@ impl Prober {
         let advice = advice::for_node(&node, Some(&probe), &trials);
         let state = match &probe.vaapi {
             Ok(_) => Outcome::of_node(&trials),
-            Err(_) => Outcome::Failed { reason: "VA-API doesn't work on it".into() },
+            Err(failure) => Outcome::Failed { reason: failure.to_string() },
         };
         Ok(NodeReport { node, state, probe: Some(probe), trials, advice })
     }

@@ -209,26 +209,15 @@ fn for_problem(node: &RenderNode, problem: &Problem) -> Advice {
 }
 
 fn for_vaapi_failure(node: &RenderNode, failure: &VaapiFailure) -> Advice {
-    match failure {
-        VaapiFailure::NoLibrary { message } => advice(
-            Code::NoLibva,
-            format!("libva can't be loaded: {message}"),
-            "`apt install libva2 libva-drm2`",
-        ),
-        VaapiFailure::NoDriver { tried } => {
-            let tried: Vec<_> = tried.iter().map(|path| path.display().to_string()).collect();
-            advice(
-                Code::NoVaDriver,
-                format!("no VA-API driver is installed; looked for {}", tried.join(", ")),
-                package_for(node),
-            )
-        }
-        VaapiFailure::Refused { message } => advice(
+    let (code, remedy) = match failure {
+        VaapiFailure::NoLibrary { .. } => (Code::NoLibva, "`apt install libva2 libva-drm2`".into()),
+        VaapiFailure::NoDriver { .. } => (Code::NoVaDriver, package_for(node)),
+        VaapiFailure::Refused { .. } => (
             Code::VaDriverRefused,
-            format!("the VA-API driver gave up: {message}"),
             format!("is it the right one for this GPU? {}", package_for(node)),
         ),
-    }
+    };
+    advice(code, failure.to_string(), remedy)
 }
 
 /// Which package has the VA-API driver for a kernel driver.

@@ -79,6 +79,19 @@ pub enum VaapiFailure {
     },
 }
 
+impl fmt::Display for VaapiFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLibrary { message } => write!(f, "libva can't be loaded: {message}"),
+            Self::NoDriver { tried } => {
+                let tried: Vec<_> = tried.iter().map(|path| path.display().to_string()).collect();
+                write!(f, "no VA-API driver is installed; looked for {}", tried.join(", "))
+            }
+            Self::Refused { message } => write!(f, "the VA-API driver gave up: {message}"),
+        }
+    }
+}
+
 /// What a VA-API driver reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {

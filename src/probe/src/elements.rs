@@ -9,8 +9,8 @@ use std::path::Path;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-/// How a name with a node in it begins.
-const LONG_NAME: &str = "varenderD";
+/// What a name with a node in it contains: `varenderD129h264enc`, `vavp8renderD129alphadecodebin`.
+const NODE: &str = "renderD";
 
 /// GStreamer's `va` plugin, if it is installed.
 pub(crate) fn plugin() -> Option<gst::Plugin> {
@@ -35,7 +35,7 @@ pub(crate) fn of_node(path: &Path) -> Vec<String> {
 /// Some never say (the compositor of 1.22). One with a long name has the node in it; one with a
 /// short name works where the other short names do.
 fn settle(asked: Vec<(Option<bool>, String)>) -> Vec<String> {
-    let is_short = |name: &str| !name.starts_with(LONG_NAME);
+    let is_short = |name: &str| !name.contains(NODE);
     let short_here = asked.iter().any(|(here, name)| *here == Some(true) && is_short(name));
     let mut names: Vec<String> = asked
         .into_iter()
@@ -49,7 +49,7 @@ fn settle(asked: Vec<(Option<bool>, String)>) -> Vec<String> {
 /// Whether the name allows for that node. Elements that name another node aren't touched: this
 /// process is here to be lost to one driver, not to two.
 fn may_be_of(name: &str, node: &str) -> bool {
-    !name.starts_with(LONG_NAME) || name[2..].starts_with(node)
+    !name.contains(NODE) || name.contains(node)
 }
 
 /// The node that an element works on, as it says itself.
@@ -72,6 +72,7 @@ mod tests {
         assert!(may_be_of("vah264enc", "renderD129"));
         assert!(may_be_of("varenderD129h264enc", "renderD129"));
         assert!(!may_be_of("varenderD129h264enc", "renderD128"));
+        assert!(!may_be_of("vavp8renderD129alphadecodebin", "renderD128"));
     }
 
     #[test]

@@ -34,10 +34,11 @@ pub(crate) struct OpenFailure {
 impl fmt::Display for OpenFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
-        match self.log.last() {
-            Some(last) => write!(f, " ({})", last.trim()),
-            None => Ok(()),
+        // One reason may take several lines: which driver, why it can't be loaded.
+        for (number, line) in self.log.iter().enumerate() {
+            write!(f, "{} {}", if number == 0 { ":" } else { ";" }, line.trim())?;
         }
+        Ok(())
     }
 }
 
@@ -322,5 +323,18 @@ impl Drop for Context<'_> {
     fn drop(&mut self) {
         // SAFETY: the id is valid, and isn't used afterwards.
         unsafe { (self.display.library.destroy_context)(self.display.handle, self.id) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_all_that_was_said() {
+        let log = ["Trying to open /x.so\n", "libfoo.so: not found\n"].map(String::from).to_vec();
+        let failure = OpenFailure { status: Status("unknown libva error (-1)".into()), log };
+        let expect = "unknown libva error (-1): Trying to open /x.so; libfoo.so: not found";
+        assert_eq!(failure.to_string(), expect);
     }
 }

@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 
 use gpu::advice::Advice;
-use gpu::{
-    Capabilities, Machine, NodeProbe, NodeReport, Operation, Outcome, PciId, Processing,
-    VaapiFailure,
-};
+use gpu::{Capabilities, Machine, NodeProbe, NodeReport, Operation, Outcome, PciId, Processing};
 
 /// All of it.
 pub fn render(machine: &Machine) -> String {
@@ -35,7 +32,7 @@ fn render_node(text: &mut String, report: &NodeReport) {
     };
     line(text, format_args!("{}: {chip}, kernel driver {driver}: {state}", node.path.display()));
     if let Outcome::Failed { reason } = &report.state
-        && report.trials.is_empty()
+        && report.advice.is_empty()
     {
         line(text, format_args!("  {reason}"));
     }
@@ -55,24 +52,19 @@ fn maker(pci: PciId) -> &'static str {
 }
 
 fn render_probe(text: &mut String, probe: &NodeProbe, report: &NodeReport) {
-    match &probe.vaapi {
-        Ok(capabilities) => {
-            line(
-                text,
-                format_args!(
-                    "  VA-API {}, {}; GStreamer {}",
-                    capabilities.version, capabilities.vendor, probe.gstreamer
-                ),
-            );
-            render_operations(text, capabilities, report);
-            match &capabilities.processing {
-                Some(processing) => render_processing(text, processing),
-                None => line(text, format_args!("  filters: none reported")),
-            }
-        }
-        Err(VaapiFailure::NoLibrary { .. }) => line(text, format_args!("  VA-API: no libva")),
-        Err(VaapiFailure::NoDriver { .. }) => line(text, format_args!("  VA-API: no driver")),
-        Err(VaapiFailure::Refused { .. }) => line(text, format_args!("  VA-API: driver refused")),
+    // Why there is none is the node's state, and said there.
+    let Ok(capabilities) = &probe.vaapi else { return };
+    line(
+        text,
+        format_args!(
+            "  VA-API {}, {}; GStreamer {}",
+            capabilities.version, capabilities.vendor, probe.gstreamer
+        ),
+    );
+    render_operations(text, capabilities, report);
+    match &capabilities.processing {
+        Some(processing) => render_processing(text, processing),
+        None => line(text, format_args!("  filters: none reported")),
     }
 }
 
