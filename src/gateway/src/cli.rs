@@ -190,6 +190,7 @@ fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let prober = Prober {
         program: launch::worker_program(config.worker.program.as_deref())?,
         registry: launch::registry_path(config.worker.registry.as_deref(), None, variable),
+        environment: None,
         limits: Limits::default(),
         progress: std::io::stderr().is_terminal(),
     };

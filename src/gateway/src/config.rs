@@ -57,6 +57,8 @@ pub struct Config {
     pub streams: Streams,
     /// Worker processes.
     pub worker: Worker,
+    /// What streams run on.
+    pub gpu: Gpu,
     /// Health, metrics, list of streams.
     pub http: Http,
     /// Logs, on stderr.
@@ -120,6 +122,28 @@ impl Default for Streams {
             quit_seconds: DEFAULT_QUIT_SECONDS,
         }
     }
+}
+
+/// `[gpu]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gpu {
+    /// `auto`, `vaapi` or `software`.
+    pub backend: Backend,
+}
+
+/// What streams run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// On the GPU what it has been seen doing, the rest in software.
+    #[default]
+    Auto,
+    /// On the GPU, or not here: a stream whose picture a GPU neither decodes nor encodes is left to
+    /// the hook's own ffmpeg.
+    Vaapi,
+    /// No GPU is even looked at.
+    Software,
 }
 
 /// `[worker]`
@@ -293,6 +317,17 @@ impl Config {
         }
         if let Some(value) = get("RENDERGATE_WARM_WORKERS") {
             self.worker.warm = number("RENDERGATE_WARM_WORKERS", value)?;
+        }
+        if let Some(value) = get("RENDERGATE_BACKEND") {
+            self.gpu.backend = match value.as_str() {
+                "auto" => Backend::Auto,
+                "vaapi" => Backend::Vaapi,
+                "software" => Backend::Software,
+                _ => {
+                    let (key, allowed) = ("RENDERGATE_BACKEND", "auto, vaapi or software");
+                    return Err(ConfigError::Value { key, value, allowed });
+                }
+            };
         }
         if let Some(value) = get("RENDERGATE_HTTP") {
             self.http.listen = value;

@@ -26,10 +26,12 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 use crate::config::{Config, duration};
 use crate::connection::Connection;
 use crate::first_message::{Declined, Job};
+use crate::gpus::Gpus;
 use crate::launch::{self, Launcher};
 use crate::metrics::Metrics;
 use crate::peer::{Allowed, Peer, group_id, supplementary_groups};
 use crate::pool::{Pool, PoolSettings};
+use crate::probe::{Limits, Prober};
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
 use crate::streams::{Record, Streams};
@@ -59,6 +61,7 @@ pub(crate) enum Phase {
 pub(crate) struct Context {
     pub config: Config,
     pub pool: Pool,
+    pub gpus: Gpus,
     pub streams: Streams,
     pub metrics: Metrics,
     pub phase: watch::Receiver<Phase>,
@@ -116,7 +119,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
         "listening"
     );
     let (phase, seen) = watch::channel(Phase::Running);
+    let prober = Prober {
+        program: settings.launcher.program.clone(),
+        registry: settings.launcher.registry.clone(),
+        environment: Some(settings.launcher.environment.clone()),
+        limits: Limits::default(),
+        progress: false,
+    };
     let context = Arc::new(Context {
+        gpus: Gpus::look(config.gpu.backend, prober, metrics.clone()),
         pool: Pool::start(settings, metrics.clone()),
         streams: Streams::default(),
         metrics,

@@ -27,6 +27,7 @@ pub mod config;
 mod connection;
 mod first_message;
 pub mod gateway;
+mod gpus;
 mod http;
 pub mod launch;
 pub mod logging;

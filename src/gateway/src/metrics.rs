@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     warm: IntGauge,
     first_segment: Histogram,
     worker_restarts: IntCounterVec,
+    gpu: IntGaugeVec,
+    running: IntCounterVec,
     ended: IntCounterVec,
     declined: IntCounterVec,
     bad_connections: IntCounterVec,
@@ -82,6 +84,12 @@ impl Metrics {
                 "Workers that ended other than by the end of their stream",
                 "reason",
             )?,
+            gpu: gauges("rendergate_gpu_info", "1 per GPU for streams", &["device", "driver"])?,
+            running: counters(
+                "rendergate_streams_started_total",
+                "Streams that began to run, by backend: vaapi, mixed or software",
+                "backend",
+            )?,
             ended: counters("rendergate_streams_ended_total", "Streams by their end", "how")?,
             declined: counters(
                 "rendergate_declined_total",
@@ -97,6 +105,16 @@ impl Metrics {
             first_segment,
             registry,
         })
+    }
+
+    /// The GPU that streams may use.
+    pub(crate) fn gpu(&self, device: &str, driver: &str) {
+        self.gpu.with_label_values(&[device, driver]).set(1);
+    }
+
+    /// A stream's graph runs, on this backend.
+    pub(crate) fn stream_running(&self, backend: &str) {
+        self.running.with_label_values(&[backend]).inc();
     }
 
     pub(crate) fn worker_restarted(&self, reason: &str) {

@@ -4,11 +4,12 @@
 //! once per node to ask what there is, and once per operation to put frames through it. One that
 //! crashes or hangs is an answer about that operation and about nothing else.
 //!
-//! A probe process inherits the environment as it is, unlike a worker: what somebody exports before
-//! this command is part of the question.
+//! For the command a probe process inherits the environment as it is: what somebody exports before
+//! it is part of the question. The gateway's own look uses the workers' environment.
 
 mod table;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Prober {
     pub program: PathBuf,
     /// `GST_REGISTRY`, shared with the workers.
     pub registry: Option<PathBuf>,
+    /// All that they see of the environment; unset, they see this process's own.
+    pub environment: Option<Vec<(OsString, OsString)>>,
     /// Their time.
     pub limits: Limits,
     /// Says on standard error what is being tried: on a GPU that hangs it takes minutes.
@@ -131,6 +134,9 @@ impl Prober {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let Some(environment) = &self.environment {
+            command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+        }
         if let Some(registry) = &self.registry {
             command.env("GST_REGISTRY", registry);
         }

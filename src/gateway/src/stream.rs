@@ -30,6 +30,7 @@ use crate::config::{Streams as Limits, duration};
 use crate::connection::{Connection, ConnectionError};
 use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
+use crate::gpus::Allowance;
 use crate::streams::{Entry, State};
 use crate::worker::{Death, Worker};
 
@@ -78,6 +79,13 @@ pub(crate) async fn start<'a>(
     arrived: Instant,
 ) -> Option<Stream<'a>> {
     let limits = &context.config.streams;
+    let allowance = match context.gpus.allowance() {
+        Ok(allowance) => allowance,
+        Err(reason) => {
+            decline(context, &mut hook, Declined::new("no_gpu", reason)).await;
+            return None;
+        }
+    };
     let mut reason = String::new();
     for _ in 0..START_TRIES {
         let mut worker = match wait_for_worker(context, &mut hook, arrived).await {
@@ -103,7 +111,7 @@ pub(crate) async fn start<'a>(
             }
         };
         worker.assign(tracing::Span::current(), context.niceness);
-        match hand_over(&mut worker, &entry, &job) {
+        match hand_over(&mut worker, &entry, &job, &allowance) {
             Ok(()) => {
                 entry.with(|record| record.worker_pid = Some(worker.pid()));
                 let running = Instant::now() + duration(limits.running_seconds);
@@ -131,10 +139,20 @@ pub(crate) async fn start<'a>(
     None
 }
 
-fn hand_over(worker: &mut Worker, entry: &Entry, job: &Job) -> Result<(), ConnectionError> {
+fn hand_over(
+    worker: &mut Worker,
+    entry: &Entry,
+    job: &Job,
+    allowance: &Allowance,
+) -> Result<(), ConnectionError> {
     let descriptors: Vec<OwnedFd> =
         job.descriptors.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
-    let start = GatewayToWorker::Start { stream: entry.id(), transcode: job.transcode.clone() };
+    let start = GatewayToWorker::Start {
+        stream: entry.id(),
+        transcode: job.transcode.clone(),
+        device: allowance.device.as_deref().cloned().map(Box::new),
+        software: allowance.software,
+    };
     worker.connection.queue(&start, descriptors)
 }
 
@@ -281,18 +299,24 @@ impl Stream<'_> {
             WorkerToGateway::Ready { .. } => {
                 return Err(Outcome::WorkerLost("said ready twice".into()));
             }
-            WorkerToGateway::Running { backend, description } => {
-                info!(backend, description, "running");
+            WorkerToGateway::Running { backend, reason, description } => {
+                info!(backend, reason, description, "running");
+                self.context.metrics.stream_running(&backend);
                 if self.deadline.is_some_and(|(_, what)| what.contains("graph")) {
                     self.deadline = None;
                 }
                 self.entry.with(|record| {
                     record.backend = Some(backend.clone());
+                    record.reason = reason.clone();
                     record.description = Some(description.clone());
                     if record.state == State::Starting {
                         record.state = State::Running;
                     }
                 });
+                let backend = match reason {
+                    Some(reason) => format!("{backend} ({reason})"),
+                    None => backend,
+                };
                 GatewayToHook::Running { backend, description }
             }
             WorkerToGateway::Committed => GatewayToHook::Committed,

@@ -74,6 +74,8 @@ pub(crate) struct Record {
     pub size: String,
     /// Which backend runs it, once it is known.
     pub backend: Option<String>,
+    /// Why it isn't all on the GPU that there is.
+    pub reason: Option<String>,
     /// One line of the worker: decoder, filters, encoder.
     pub description: Option<String>,
     /// See [`State`].
@@ -123,6 +125,7 @@ impl Record {
             video_out,
             size,
             backend: None,
+            reason: None,
             description: None,
             state: State::Starting,
             since: SystemTime::now(),
@@ -184,6 +187,9 @@ pub struct StreamLine {
     pub output: String,
     /// `software`, ...; `pending` until the worker runs.
     pub backend: String,
+    /// Why it isn't all on the GPU that there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Decoder, filters, encoder; empty until the worker runs.
     pub description: String,
     /// Where it is in its life.
@@ -216,6 +222,7 @@ impl StreamLine {
             input: record.input.clone(),
             output: record.output.clone(),
             backend: record.backend().to_owned(),
+            reason: record.reason.clone(),
             description: record.description.clone().unwrap_or_default(),
             state: record.state,
             speed: rounded(record.speed()),

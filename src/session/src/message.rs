@@ -171,6 +171,8 @@ pub enum GatewayToWorker {
         transcode: Box<Transcode>,
         /// The GPU that it may use.
         device: Option<Box<Device>>,
+        /// Whether it may do without.
+        software: bool,
     },
     /// As the hook's.
     Control(Control),

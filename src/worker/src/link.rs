@@ -21,6 +21,15 @@ use crate::source::{Kind, Source, SourceError};
 use crate::stages::Stages;
 use crate::timeline::{Gate, Timeline};
 
+/// What a stream may run on.
+#[derive(Debug, Clone, Copy)]
+pub struct Gpu<'a> {
+    /// The GPU.
+    pub device: Option<&'a Device>,
+    /// Whether it may do without.
+    pub software: bool,
+}
+
 /// What [`link`] has built.
 pub struct Linked {
     /// `vaapi`, `mixed` or `software`.
@@ -66,7 +75,7 @@ pub fn link(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
-    device: Option<&Device>,
+    gpu: Gpu<'_>,
     sources: &[Option<Source>],
     gate: &Arc<Gate>,
     output: &SyncSender<Output>,
@@ -93,9 +102,16 @@ pub fn link(
         found.map(|(source, index)| source.stream(index, stages))
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let host = Host { cores, device };
+    let host = Host { cores, device: gpu.device };
     let graph = describe(stages, plan, host, stream(&video).as_ref(), stream(&audio).as_ref())
         .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
+    if !gpu.software && graph.backend == "software" && encodes_video(plan) {
+        let why = graph.reason.as_deref().unwrap_or("there is no GPU");
+        return Err(SourceError {
+            message: format!("{why}, and the gateway wants no software"),
+            fault: Fault::Unsupported,
+        });
+    }
     let mut copied = BTreeSet::new();
     let mut announced_end_ns: Option<i64> = None;
     let chains = [

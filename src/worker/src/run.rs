@@ -22,7 +22,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::Transcode;
-use gpu::Device;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::{Sample, Segmenter};
@@ -32,7 +31,7 @@ use session::{
 };
 
 use crate::elements;
-use crate::link::{Linked, link, open_sources};
+use crate::link::{Gpu, Linked, link, open_sources};
 use crate::pipeline::Output;
 use crate::source::describe_error;
 use crate::stages::Stages;
@@ -70,7 +69,7 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, device } = message else {
+    let GatewayToWorker::Start { stream, transcode, device, software } = message else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
@@ -115,8 +114,7 @@ struct Order<'a> {
     stages: &'a Stages,
     id: StreamId,
     plan: &'a Transcode,
-    /// The GPU that it may use.
-    device: Option<&'a Device>,
+    gpu: Gpu<'a>,
 }
 
 /// A running stream.
@@ -216,7 +214,7 @@ impl Stream {
         files: Vec<OwnedFd>,
         directory: OwnedFd,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, device } = order;
+        let Order { stages, id, plan, gpu } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -229,7 +227,7 @@ impl Stream {
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
         let linked =
-            link(pipeline, stages, plan, device, &sources, &gate, &send).map_err(Ending::from)?;
+            link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
         let writer = Writer::new(plan, linked.copied.clone(), directory, tag, Arc::clone(&socket));

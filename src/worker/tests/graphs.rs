@@ -6,8 +6,8 @@ use std::path::Path;
 
 use ffmpeg_args::*;
 use support::{encode_of, plan};
-use worker::graph::{SourceStream, describe};
-use worker::stages::{SOFTWARE, Stages};
+use worker::graph::{Host, describe};
+use worker::stages::{SOFTWARE, SourceStream, Stages};
 
 fn stream(stages: &Stages, caps: &str) -> SourceStream {
     let media = caps.split(',').next().unwrap();
@@ -18,8 +18,12 @@ fn stream(stages: &Stages, caps: &str) -> SourceStream {
         caps: caps.to_owned(),
         decoder: find(&stages.decoders),
         copy: find(&stages.copies),
+        gpu_decoder: None,
+        size: Some((1920, 1080)),
     }
 }
+
+const HOST: Host<'static> = Host { cores: 4, device: None };
 
 fn graph(change: impl FnOnce(&mut Transcode)) -> String {
     let stages = Stages::parse(SOFTWARE).unwrap();
@@ -27,7 +31,7 @@ fn graph(change: impl FnOnce(&mut Transcode)) -> String {
     change(&mut plan);
     let video = stream(&stages, "video/x-h264");
     let audio = stream(&stages, "audio/x-ac3");
-    match describe(&stages, &plan, 4, Some(&video), Some(&audio)) {
+    match describe(&stages, &plan, HOST, Some(&video), Some(&audio)) {
         Ok(graph) => graph.to_string(),
         Err(error) => error.to_string(),
     }
@@ -113,6 +117,6 @@ fn a_codec_without_decoder_is_named() {
     let stages = Stages::parse(SOFTWARE).unwrap();
     let plan = plan(Path::new("in.mkv"), Path::new("out"));
     let video = stream(&stages, "video/x-unheard-of");
-    let error = describe(&stages, &plan, 4, Some(&video), None).unwrap_err();
+    let error = describe(&stages, &plan, HOST, Some(&video), None).unwrap_err();
     assert_eq!(error.to_string(), "software has no decoder for video/x-unheard-of");
 }

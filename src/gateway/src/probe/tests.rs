@@ -13,7 +13,7 @@ fn prober(script: &str) -> (Prober, tempfile::TempDir) {
     std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     let limits = Limits { ask: Duration::from_secs(20), trial: Duration::from_secs(2) };
-    (Prober { program, registry: None, limits, progress: false }, folder)
+    (Prober { program, registry: None, environment: None, limits, progress: false }, folder)
 }
 
 fn node() -> RenderNode {

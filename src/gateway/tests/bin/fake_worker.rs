@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     let Ok(Some(start)) = channel.receive::<GatewayToWorker>() else {
         return ExitCode::SUCCESS;
     };
-    let GatewayToWorker::Start { stream, transcode } = start.message else {
+    let GatewayToWorker::Start { stream, transcode, .. } = start.message else {
         eprintln!("fake: expected a start");
         return ExitCode::from(2);
     };
@@ -138,8 +138,11 @@ impl Run {
             let reason = "the file is damaged".into();
             return Some(Ending::Failed { reason, fault: Fault::Input });
         }
-        let running =
-            WorkerToGateway::Running { backend: "fake".into(), description: "nothing".into() };
+        let running = WorkerToGateway::Running {
+            backend: "fake".into(),
+            reason: None,
+            description: "nothing".into(),
+        };
         tell(&self.channel, &running);
         if self.script.garbage {
             let text = b"what is this, then?";

@@ -81,8 +81,12 @@ impl Run {
             plan.inputs.iter().map(|input| File::open(&input.path).unwrap()).collect();
         files.push(File::open(&plan.output.directory).unwrap());
         let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-        let start =
-            GatewayToWorker::Start { stream: StreamId(7), transcode: Box::new(plan.clone()) };
+        let start = GatewayToWorker::Start {
+            stream: StreamId(7),
+            transcode: Box::new(plan.clone()),
+            device: None,
+            software: true,
+        };
         self.started = Instant::now();
         self.channel.send(&start, &descriptors).unwrap();
         self
