@@ -77,7 +77,7 @@ impl BitWriter {
     /// The lowest `count` bits of a number, at most 32.
     pub fn bits(&mut self, value: u32, count: usize) -> &mut Self {
         for shift in (0..count).rev() {
-            if self.used % 8 == 0 {
+            if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             let bit = (value >> shift & 1) as u8;

@@ -58,8 +58,8 @@ impl Rewrite for Rewriter {
             if !header.overridden {
                 let active =
                     [slice.num_ref_idx_l0_active_minus1, slice.num_ref_idx_l1_active_minus1];
-                for list in 0..header.lists {
-                    self.defaults[list] = active[list].into();
+                for (default, active) in self.defaults.iter_mut().zip(active).take(header.lists) {
+                    *default = active.into();
                 }
             }
             headers.push(header.picture_set);
