@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{ffmpeg, folder, path, pattern, ssim, virtual_gpu};
+use common::{ffmpeg, folder, path, pattern, ssim, text, virtual_gpu};
 
 /// A lossless clip of the pattern in raw NV12, and the pipeline's text that reads it.
 fn raw(folder: &Path, size: &str, filter: &str) -> (PathBuf, String) {
@@ -116,14 +116,17 @@ fn dmabufs_pass_between_elements() {
     let folder = folder();
     let (clip, read) = raw(folder.path(), "640x360", "null");
     let out = folder.path().join("passed");
-    let passed = virtual_gpu().bytes(
-        &format!(
-            "{read} ! vapostproc ! video/x-raw(memory:DMABuf),format=P010_10LE ! vapostproc ! \
-             video/x-raw(memory:VAMemory),format=NV12 ! vapostproc ! video/x-raw,format=NV12"
-        ),
-        &out,
-    );
-    assert!(!passed.is_empty());
+    let trace = folder.path().join("trace");
+    let mut command = virtual_gpu().pipeline(&format!(
+        "{read} ! vapostproc ! video/x-raw(memory:DMABuf),format=P010_10LE ! vapostproc ! \
+         video/x-raw(memory:VAMemory),format=NV12 ! vapostproc ! video/x-raw,format=NV12 ! \
+         filesink location={}",
+        path(&out)
+    ));
+    let output = virtual_gpu().output(command.env("SOFTVA_TRACE", &trace));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let trace = std::fs::read_to_string(trace).expect("a trace");
+    assert!(trace.contains("exported as DMABuf"), "{trace}");
     let likeness = ssim(
         (&as_input(&clip, "nv12", "640x360"), "format=yuv420p"),
         (&as_input(&out, "nv12", "640x360"), "format=yuv420p"),

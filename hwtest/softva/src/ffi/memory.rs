@@ -66,7 +66,8 @@ pub unsafe extern "C" fn create_surfaces_2(
                 let surface = wanted.make(index, width, height)?;
                 ids.add(index).write(driver.surfaces.add(surface));
             }
-            trace!("{count} surfaces {:?} {width}x{height}", wanted.format);
+            let kind = wanted.memory;
+            trace!("{count} surfaces {:?} {width}x{height} memory {kind:#x}", wanted.format);
             Ok(())
         })
     }
@@ -191,6 +192,7 @@ pub unsafe extern "C" fn export_surface_handle(
             }
             let surface = driver.surfaces.get(id)?;
             let separate = flags & va::VA_EXPORT_SURFACE_SEPARATE_LAYERS != 0;
+            trace!("surface {id:#x} exported as DMABuf");
             put(descriptor.cast(), describe(&surface, separate)?)
         })
     }

@@ -136,8 +136,12 @@ pub fn pattern(size: &str, rate: &str, seconds: &str) -> String {
 /// The pictures of a file as ffmpeg's own decoders make them.
 pub fn reference(file: &Path, pixels: &str) -> Vec<u8> {
     let file = file.display();
-    ffmpeg(&format!("-v error -i {file} -fps_mode passthrough -pix_fmt {pixels} -f rawvideo -"))
-        .stdout
+    let output = ffmpeg(&format!(
+        "-v error -i {file} -fps_mode passthrough -pix_fmt {pixels} -f rawvideo -"
+    ));
+    // Pictures that ffmpeg had to conceal would prove nothing.
+    assert!(output.stderr.is_empty(), "{file}: {}", text(&output.stderr));
+    output.stdout
 }
 
 /// SSIM of two inputs, each given as ffmpeg's arguments and a filter; 1 is the same picture.
