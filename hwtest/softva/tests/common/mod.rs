@@ -139,8 +139,11 @@ pub fn reference(file: &Path, pixels: &str) -> Vec<u8> {
     let output = ffmpeg(&format!(
         "-v error -i {file} -fps_mode passthrough -pix_fmt {pixels} -f rawvideo -"
     ));
-    // Pictures that ffmpeg had to conceal would prove nothing.
-    assert!(output.stderr.is_empty(), "{file}: {}", text(&output.stderr));
+    // Pictures that ffmpeg had to conceal would prove nothing. Times don't matter here: streams of
+    // fields without a container have none of their own.
+    let log = text(&output.stderr);
+    let mut complaints = log.lines().filter(|line| !line.trim().is_empty());
+    assert!(complaints.all(|line| line.contains("monotonically increasing dts")), "{file}: {log}");
     output.stdout
 }
 
