@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{ffmpeg, folder, frames, path, pattern, ssim, stream, virtual_gpu};
+use common::{ffmpeg, folder, frames, path, pattern, ssim, stream, text, virtual_gpu};
 
 /// How a codec is encoded and stored.
 struct Codec {
@@ -187,7 +187,17 @@ fn profiles_and_frame_rates_are_the_ones_negotiated() {
             path(&coded)
         ));
         assert_eq!(stream(&coded, "profile"), expected);
-        assert_eq!(stream(&coded, "r_frame_rate"), "24000/1001");
+        // Two ticks a frame (H.264 E.2.1).
+        let headers = ffmpeg(&format!(
+            "-i {} -c copy -bsf:v trace_headers -frames:v 1 -f null -",
+            path(&coded)
+        ));
+        let headers = text(&headers.stderr);
+        let field = |name: &str| {
+            let line = headers.lines().find(|line| line.contains(name)).expect(name);
+            line.rsplit("= ").next().expect("a value").trim().to_owned()
+        };
+        assert_eq!((&*field("num_units_in_tick"), &*field("time_scale")), ("1001", "48000"));
     }
 }
 

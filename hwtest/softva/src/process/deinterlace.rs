@@ -3,13 +3,14 @@
 //! The rows of the field stay; those between are made up:
 //!
 //! - bob: the mean of the rows above and below;
-//! - adaptive and compensated: where nothing moves, the row of the other field, else an
-//!   interpolation along the best of seven directions, and in between the interpolation kept as
-//!   close to the other fields' rows as the movement seen allows. "Adaptive" compares with the picture before,
-//!   "compensated" with those before and after. Despite its name, given by libva, no motion is
-//!   searched: that would be the hardware's advantage.
+//! - adaptive: where nothing moves, the row of the other field, else an interpolation along the
+//!   best of seven directions, and in between the interpolation kept as close to the other
+//!   fields' rows as the movement since the picture before allows. Without a picture before it,
+//!   bob.
 //!
-//! A picture without the neighbours that its method needs is treated by bob.
+//! libva's "motion compensated" is the same as "adaptive" here: nothing searches for motion. No
+//! method asks for a later picture, because GStreamer 1.26 shows one picture twice and hands over
+//! none when a driver does.
 
 use std::sync::Arc;
 
@@ -22,8 +23,6 @@ pub enum Method {
     Bob,
     /// With the picture before.
     Adaptive,
-    /// With the pictures before and after.
-    Compensated,
 }
 
 /// Deinterlacing of one picture.
@@ -37,8 +36,16 @@ pub struct Deinterlacing {
     pub first: bool,
     /// The picture before.
     pub earlier: Option<Arc<Surface>>,
-    /// The picture after.
-    pub later: Option<Arc<Surface>>,
+}
+
+impl std::fmt::Display for Deinterlacing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let field = if self.bottom { "bottom" } else { "top" };
+        let place = if self.first { "first" } else { "second" };
+        write!(f, "{:?} {field} field, {place}", self.method)?;
+        let known = if self.earlier.is_some() { ", picture before known" } else { "" };
+        f.write_str(known)
+    }
 }
 
 impl Deinterlacing {
@@ -49,12 +56,7 @@ impl Deinterlacing {
                 == (source.format(), source.width(), source.height())
         };
         let earlier = self.earlier.as_ref().filter(usable).map(|surface| surface.view());
-        let later = self.later.as_ref().filter(usable).map(|surface| surface.view());
-        let neighbours = match (self.method, earlier, later) {
-            (Method::Adaptive, Some(earlier), _) => Some((earlier, *source)),
-            (Method::Compensated, Some(earlier), Some(later)) => Some((earlier, later)),
-            _ => None,
-        };
+        let before = earlier.filter(|_| self.method == Method::Adaptive);
         let format = source.format();
         for plane in 0..format.planes() {
             // Samples of one colour are this far apart: chroma is interleaved, RGB too.
@@ -64,9 +66,9 @@ impl Deinterlacing {
                 _ => 4,
             };
             if format.sample_bytes() == 2 {
-                self.plane::<[u8; 2]>(source, target, neighbours, (plane, step));
+                self.plane::<[u8; 2]>(source, target, before, (plane, step));
             } else {
-                self.plane::<[u8; 1]>(source, target, neighbours, (plane, step));
+                self.plane::<[u8; 1]>(source, target, before, (plane, step));
             }
         }
     }
@@ -75,7 +77,7 @@ impl Deinterlacing {
         &self,
         source: &View<'_>,
         target: &View<'_>,
-        neighbours: Option<(View<'_>, View<'_>)>,
+        before: Option<View<'_>>,
         (plane, step): (usize, usize),
     ) {
         let rows = source.rows(plane);
@@ -91,24 +93,23 @@ impl Deinterlacing {
             let to = S::split_mut(target.row_mut(plane, row));
             let (up, down) =
                 (S::split(source.row(plane, above)), S::split(source.row(plane, below)));
-            let Some((before, after)) = neighbours else {
+            let Some(before) = before else {
                 for ((to, up), down) in to.iter_mut().zip(up).zip(down) {
                     *to = S::new((up.value() + down.value() + 1) / 2);
                 }
                 continue;
             };
             // The fields of the missing rows that are next in time, on either side.
-            let (previous, next) = if self.first { (before, *source) } else { (*source, after) };
+            let previous = if self.first { before } else { *source };
             let lines = Lines {
                 up,
                 down,
                 previous: rows_of::<S>(&previous, (plane, row)),
-                next: rows_of::<S>(&next, (plane, row)),
+                next: rows_of::<S>(source, (plane, row)),
                 before: (
                     rows_of::<S>(&before, (plane, above)),
                     rows_of::<S>(&before, (plane, below)),
                 ),
-                after: (rows_of::<S>(&after, (plane, above)), rows_of::<S>(&after, (plane, below))),
             };
             for (x, to) in to.iter_mut().enumerate() {
                 *to = S::new(lines.pixel(x, step));
@@ -172,22 +173,16 @@ struct Lines<'a, S> {
     previous: &'a [S],
     next: &'a [S],
     before: (&'a [S], &'a [S]),
-    after: (&'a [S], &'a [S]),
 }
 
 impl<S: Sample> Lines<'_, S> {
     fn pixel(&self, x: usize, step: usize) -> i32 {
         let difference = |one: S, other: S| (one.value() - other.value()).abs();
         let still = (self.previous[x].value() + self.next[x].value()) / 2;
-        let movement = (difference(self.previous[x], self.next[x]) / 2)
-            .max(i32::midpoint(
-                difference(self.before.0[x], self.up[x]),
-                difference(self.before.1[x], self.down[x]),
-            ))
-            .max(i32::midpoint(
-                difference(self.after.0[x], self.up[x]),
-                difference(self.after.1[x], self.down[x]),
-            ));
+        let movement = (difference(self.previous[x], self.next[x]) / 2).max(i32::midpoint(
+            difference(self.before.0[x], self.up[x]),
+            difference(self.before.1[x], self.down[x]),
+        ));
         self.along_edge(x, step).clamp(still - movement, still + movement)
     }
 
@@ -247,12 +242,10 @@ mod tests {
     fn a_still_picture_stays_as_it_is() {
         // Detail from row to row, which bob would lose.
         let still = surface(|x, y| if (x / 4 + y) % 2 == 0 { 40 } else { 200 });
-        for (method, exact) in
-            [(Method::Adaptive, true), (Method::Compensated, true), (Method::Bob, false)]
-        {
+        for (method, exact) in [(Method::Adaptive, true), (Method::Bob, false)] {
             for bottom in [false, true] {
-                let (earlier, later) = (Some(still.clone()), Some(still.clone()));
-                let deinterlacing = Deinterlacing { method, bottom, first: true, earlier, later };
+                let earlier = Some(still.clone());
+                let deinterlacing = Deinterlacing { method, bottom, first: true, earlier };
                 let target = run(&deinterlacing, &still);
                 let same = (0..32).all(|y| target.view().row(0, y) == still.view().row(0, y));
                 assert_eq!(same, exact, "{method:?}");
@@ -265,15 +258,10 @@ mod tests {
         // The fields of each picture are at different times: a bar moves 8 pixels per field.
         let bar = |time: usize| move |x: usize| if x / 8 == time { 235 } else { 16 };
         let picture = |frame: usize| surface(move |x, y| bar(2 * frame + y % 2)(x));
-        let (earlier, later) = (Some(picture(1)), Some(picture(3)));
-        for method in [Method::Bob, Method::Adaptive, Method::Compensated] {
-            let deinterlacing = Deinterlacing {
-                method,
-                bottom: false,
-                first: true,
-                earlier: earlier.clone(),
-                later: later.clone(),
-            };
+        let earlier = Some(picture(1));
+        for method in [Method::Bob, Method::Adaptive] {
+            let deinterlacing =
+                Deinterlacing { method, bottom: false, first: true, earlier: earlier.clone() };
             let target = run(&deinterlacing, &picture(2));
             for y in 1..31 {
                 let view = target.view();
@@ -288,13 +276,8 @@ mod tests {
     fn a_comb_becomes_one_field() {
         let comb = surface(|_, y| if y % 2 == 0 { 50 } else { 180 });
         for (bottom, value) in [(false, 50), (true, 180)] {
-            let deinterlacing = Deinterlacing {
-                method: Method::Adaptive,
-                bottom,
-                first: !bottom,
-                earlier: None,
-                later: None,
-            };
+            let deinterlacing =
+                Deinterlacing { method: Method::Adaptive, bottom, first: !bottom, earlier: None };
             let target = run(&deinterlacing, &comb);
             assert!((0..32).all(|y| target.view().row(0, y).iter().all(|v| *v == value)));
         }

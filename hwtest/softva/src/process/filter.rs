@@ -24,8 +24,7 @@ pub const DEINTERLACERS: [VAProcDeinterlacingType; 3] = [
 /// Earlier and later pictures that a kind of deinterlacing looks at.
 pub fn references(method: VAProcDeinterlacingType) -> (u32, u32) {
     match method {
-        va::VAProcDeinterlacingMotionAdaptive => (1, 0),
-        va::VAProcDeinterlacingMotionCompensated => (1, 1),
+        va::VAProcDeinterlacingMotionAdaptive | va::VAProcDeinterlacingMotionCompensated => (1, 0),
         _ => (0, 0),
     }
 }
@@ -100,8 +99,9 @@ unsafe fn deinterlacing(
     let method = match own.algorithm {
         va::VAProcDeinterlacingNone => return Ok(None),
         va::VAProcDeinterlacingBob => Method::Bob,
-        va::VAProcDeinterlacingMotionAdaptive => Method::Adaptive,
-        va::VAProcDeinterlacingMotionCompensated => Method::Compensated,
+        va::VAProcDeinterlacingMotionAdaptive | va::VAProcDeinterlacingMotionCompensated => {
+            Method::Adaptive
+        }
         other => {
             let reason = format!("deinterlacing {other}");
             return Err(Refusal::new(va::VA_STATUS_ERROR_UNSUPPORTED_FILTER, reason));
@@ -118,19 +118,8 @@ unsafe fn deinterlacing(
     let bottom_first = surface & va::VA_BOTTOM_FIELD_FIRST != 0
         || filter & va::VA_DEINTERLACING_BOTTOM_FIELD_FIRST != 0;
     // SAFETY: promised by the caller.
-    let (earlier, later) = unsafe {
-        (
-            list(parameters.forward_references, parameters.num_forward_references),
-            list(parameters.backward_references, parameters.num_backward_references),
-        )
-    };
-    // At a stream's ends there are no such pictures, and clients name none or a wrong one.
-    let surface = |ids: &[u32]| ids.first().and_then(|id| driver.surfaces.get(*id).ok());
-    Ok(Some(Deinterlacing {
-        method,
-        bottom,
-        first: bottom == bottom_first,
-        earlier: surface(earlier),
-        later: surface(later),
-    }))
+    let earlier = unsafe { list(parameters.forward_references, parameters.num_forward_references) };
+    // At a stream's start there is no such picture, and clients name none or a wrong one.
+    let earlier = earlier.first().and_then(|id| driver.surfaces.get(*id).ok());
+    Ok(Some(Deinterlacing { method, bottom, first: bottom == bottom_first, earlier }))
 }

@@ -158,7 +158,7 @@ impl Operation {
         let source = &self.source;
         let mut text = format!("from {:?} {}x{}", source.format, source.width, source.height);
         if let Some(deinterlacing) = &self.filters.deinterlacing {
-            text.push_str(&format!(" {:?}", deinterlacing.method));
+            text.push_str(&format!(" {deinterlacing}"));
         }
         if self.filters.tone_mapping.is_some() {
             text.push_str(" tone mapping");

@@ -107,6 +107,16 @@ impl Gpu {
     }
 }
 
+/// Major and minor version of GStreamer: some caps are written otherwise from 1.24 on.
+pub fn gstreamer_version() -> (u32, u32) {
+    let output = Command::new("gst-inspect-1.0").arg("--version").output();
+    let output = text(&output.expect("install gstreamer1.0-tools").stdout);
+    let numbers = output.split_whitespace().find(|word| word.contains('.') && !word.contains('-'));
+    let mut numbers = numbers.into_iter().flat_map(|version| version.split('.'));
+    let mut next = || numbers.next().and_then(|number| number.parse().ok()).expect("a version");
+    (next(), next())
+}
+
 /// Output of a program as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
