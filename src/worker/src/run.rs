@@ -73,7 +73,8 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
-    let order = Order { stages: &stages, id: stream, plan: &transcode, device: device.as_deref() };
+    let gpu = Gpu { device: device.as_deref(), software };
+    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu };
     let ending = Stream::run(order, channel, descriptors);
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
