@@ -11,14 +11,26 @@ use std::process::{Command, Output};
 
 use gpu::Machine;
 
-/// A program or library of the workspace, built before.
+/// A program or library of the workspace, built before, as a test finds it.
 ///
 /// # Panics
 /// If it isn't there.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     // target/debug/deps/test
-    let folder = test.ancestors().nth(2).expect("tests lie two folders deep");
+    in_folder(test.ancestors().nth(2).expect("tests lie two folders deep"), name)
+}
+
+/// As [`built`], as a program of the workspace finds it.
+///
+/// # Panics
+/// If it isn't there.
+pub fn built_beside(name: &str) -> PathBuf {
+    let program = std::env::current_exe().expect("a program has a path");
+    in_folder(program.parent().expect("a program lies in a folder"), name)
+}
+
+fn in_folder(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(
         path.exists(),

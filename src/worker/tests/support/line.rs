@@ -31,6 +31,11 @@ impl Line {
         self.0.get(self.position(name)? + 1).map(String::as_str)
     }
 
+    /// Whether the picture is encoded.
+    pub fn encodes_video(&self) -> bool {
+        self.value("-codec:v:0").is_some_and(|codec| codec != "copy")
+    }
+
     /// Sets an option, or adds it in front of `before`.
     pub fn set_before(&mut self, name: &str, value: &str, before: &str) {
         match self.position(name) {

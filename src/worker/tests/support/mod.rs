@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod case;
+pub mod gpu;
 pub mod line;
 pub mod output;
 pub mod sources;
@@ -35,6 +36,7 @@ pub struct Report {
     pub ending: Option<Ending>,
     pub segments: Vec<(u64, Duration)>,
     pub committed: bool,
+    pub backend: String,
     pub description: String,
     pub progress: Progress,
     pub lines: Vec<String>,
@@ -58,6 +60,9 @@ impl Run {
 
     /// The same of a command that becomes a worker.
     pub fn warm_by(mut command: Command) -> Self {
+        if let Some(gpu) = gpu::under_test() {
+            command.envs(&gpu.environment);
+        }
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -84,7 +89,7 @@ impl Run {
         let start = GatewayToWorker::Start {
             stream: StreamId(7),
             transcode: Box::new(plan.clone()),
-            device: None,
+            device: gpu::under_test().map(|gpu| Box::new(gpu.device.clone())),
             software: true,
         };
         self.started = Instant::now();
@@ -104,7 +109,9 @@ impl Run {
         {
             match message {
                 WorkerToGateway::Ready { .. } => {}
-                WorkerToGateway::Running { description, .. } => report.description = description,
+                WorkerToGateway::Running { backend, description, .. } => {
+                    (report.backend, report.description) = (backend, description);
+                }
                 WorkerToGateway::Committed => report.committed = true,
                 WorkerToGateway::SegmentComplete { number } => {
                     report.segments.push((number, self.started.elapsed()));

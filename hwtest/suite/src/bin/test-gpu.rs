@@ -1,0 +1,82 @@
+//! Writes down the GPU that tests are to run on: `test-gpu FILE [virtual]`.
+//!
+//! The machine's own if `rendergate probe` finds one that works, else (or if told so) the virtual
+//! one: the software VA-API driver behind a virtual render node. Says which on standard output.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use gpu::{Device, Machine};
+use hwtest_suite::built_beside;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (file, only_virtual) = match &arguments[..] {
+        [file] => (file, false),
+        [file, kind] if kind == "virtual" => (file, true),
+        _ => {
+            eprintln!("usage: test-gpu FILE [virtual]");
+            return ExitCode::from(2);
+        }
+    };
+    let file = PathBuf::from(file);
+    let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let own = if only_virtual { None } else { probe(&BTreeMap::new()) };
+    let (kind, environment, device) = match own {
+        Some(device) => ("this machine's", BTreeMap::new(), Some(device)),
+        None => {
+            let environment = virtual_environment(&folder);
+            let device = probe(&environment);
+            ("virtual", environment, device)
+        }
+    };
+    let Some(device) = device else {
+        eprintln!("nothing works on the virtual GPU: run `rendergate probe` on it");
+        return ExitCode::FAILURE;
+    };
+    println!("on a {kind} GPU: {} ({})", device.driver, device.node.display());
+    let json = serde_json::json!({ "device": device, "environment": environment });
+    match std::fs::write(&file, json.to_string()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("can't write {}: {error}", file.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a worker needs in its environment to find the virtual GPU. The driver's name is that of its
+/// file, so a link has to have it.
+fn virtual_environment(folder: &Path) -> BTreeMap<String, String> {
+    let drivers = folder.join("virtual-gpu");
+    let _ = std::fs::create_dir_all(&drivers);
+    let link = drivers.join("softva_drv_video.so");
+    let _ = std::fs::remove_file(&link);
+    if let Err(error) = symlink(built_beside("libsoftva.so"), &link) {
+        eprintln!("can't link {}: {error}", link.display());
+    }
+    let text = |path: &Path| path.display().to_string();
+    [
+        ("LD_PRELOAD", text(&built_beside("librendernode.so"))),
+        ("LIBVA_DRIVERS_PATH", text(&drivers)),
+        ("GST_REGISTRY", text(&drivers.join("registry.bin"))),
+        // GStreamer from 1.24 on takes drivers it doesn't know by name only if told so.
+        ("GST_VA_ALL_DRIVERS", "1".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// The first GPU that works.
+fn probe(environment: &BTreeMap<String, String>) -> Option<Device> {
+    let output = Command::new(built_beside("rendergate"))
+        .args(["probe", "--json"])
+        .envs(environment)
+        .env("RENDERGATE_WORKER", built_beside("rendergate-worker"))
+        .output()
+        .ok()?;
+    serde_json::from_slice::<Machine>(&output.stdout).ok()?.device()
+}
