@@ -12,9 +12,29 @@
 //! - [`ffmpeg`] is the thin layer over libavcodec and libswscale.
 //! - [`account`], [`trace`] and [`fault`] make the driver observable and make it misbehave.
 //!
+//! By hand, with the virtual render node of `hwtest/rendernode` (or any shim that shows one):
+//!
+//! ```sh
+//! cargo build -p softva -p rendernode
+//! mkdir -p target/drivers
+//! ln -sf ../debug/libsoftva.so target/drivers/softva_drv_video.so
+//! export LIBVA_DRIVERS_PATH=$PWD/target/drivers LIBVA_DRIVER_NAME=softva
+//! export GST_VA_ALL_DRIVERS=1 GST_REGISTRY=$PWD/target/softva-registry.bin
+//! export RENDERNODE_FACE=softva RENDERNODE_COUNT=1
+//! LD_PRELOAD=$PWD/target/debug/librendernode.so gst-inspect-1.0 va
+//! ```
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `SOFTVA_TRACE=FILE` | a line per call that matters ([`trace`]) |
+//! | `SOFTVA_ACCOUNT=FILE` | CPU seconds and pictures per engine as JSON ([`account`]) |
+//! | `SOFTVA_FAULT=LIST` | misbehaviour ([`fault`]) |
+//!
 //! Invariants: work is done in `vaEndPicture`, in the caller's thread, so a synchronised surface
 //! is always finished; codecs run one thread each, so thread CPU time is the account; a profile
-//! that isn't decoded or encoded correctly isn't listed. A panic in an entry point aborts the
+//! that isn't decoded or encoded correctly isn't listed. What is left out of a profile is said
+//! where it is missing: picture order count type 1 in [`decode::h264`], tables of long-term pictures in
+//! [`decode::h265`], intra pictures between IDRs in [`encode`]. A panic in an entry point aborts the
 //! process, as a crash of a real driver would.
 
 pub mod account;

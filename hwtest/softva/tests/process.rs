@@ -252,8 +252,7 @@ fn pq(light: f64) -> f64 {
 
 #[test]
 fn tone_mapping_takes_hdr10_to_sdr() {
-    // Columns of grey of these luminances in cd/m2, and the SDR light they should become: BT.2390
-    // for a peak of 1000 and a target of 203, read off an independent computation.
+    // Columns of grey of these luminances in cd/m2; the source's peak is 1000, the target's 203.
     let patches = [0.0, 5.0, 20.0, 50.0, 100.0, 203.0, 500.0, 1000.0];
     let (width, height) = (640usize, 360usize);
     let folder = folder();

@@ -278,3 +278,109 @@ impl Drop for Encoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::surface::Frame;
+
+    fn settings(encoder: &'static str, bit_rate: u64) -> Settings {
+        let mut options =
+            vec![("preset", "ultrafast".to_owned()), ("tune", "zerolatency".to_owned())];
+        if encoder == "libx265" {
+            let quiet =
+                "log-level=error:pools=none:frame-threads=1:keyint=-1:scenecut=0:open-gop=0";
+            options.push(("x265-params", quiet.to_owned()));
+        } else {
+            options.push(("x264-params", "scenecut=0:force-cfr=1".to_owned()));
+        }
+        Settings {
+            encoder,
+            format: Format::Nv12,
+            width: 320,
+            height: 240,
+            frame_rate: (24, 1),
+            bit_rate,
+            maximum_rate: bit_rate,
+            buffer_size: bit_rate,
+            references: 1,
+            slices: 1,
+            options,
+        }
+    }
+
+    /// Pictures that are hard to code: every one is noise of its own.
+    fn noise(frame: &mut Frame, seed: &mut u32) {
+        let view = frame.view();
+        for plane in 0..2 {
+            for row in 0..view.rows(plane) {
+                for sample in view.row_mut(plane, row) {
+                    *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    *sample = 96 + (*seed >> 26) as u8;
+                }
+            }
+        }
+    }
+
+    /// Types of a stream's NAL units.
+    fn kinds(coded: &[u8], hevc: bool) -> Vec<u8> {
+        let starts = coded.windows(4).filter(|window| window[..3] == [0, 0, 1]);
+        starts.map(|window| if hevc { window[3] >> 1 & 63 } else { window[3] & 31 }).collect()
+    }
+
+    #[test]
+    fn rates_change_at_work() {
+        let mut encoder = Encoder::new(&settings("libx264", 400_000)).expect("libx264");
+        let (mut frame, mut seed) = (Frame::new(Format::Nv12, 320, 240), 1);
+        let mut second = |encoder: &mut Encoder, idr: bool| -> usize {
+            (0..24)
+                .map(|index| {
+                    noise(&mut frame, &mut seed);
+                    let kind = if idr && index == 0 { Kind::Idr } else { Kind::Predicted };
+                    encoder.encode(&frame.view(), kind).expect("coded").len()
+                })
+                .sum()
+        };
+        second(&mut encoder, true);
+        let before = second(&mut encoder, false);
+        encoder.set_rates(1_600_000, 1_600_000, 1_600_000);
+        for _ in 0..2 {
+            second(&mut encoder, false);
+        }
+        let after = second(&mut encoder, false);
+        assert!(after > 3 * before && after < 5 * before, "{before} and {after} bytes a second");
+    }
+
+    #[test]
+    fn pictures_are_what_they_are_asked_to_be() {
+        // NAL unit types: H.264 5 is IDR, 1 is not; HEVC 19 and 20 are IDR, 0 and 1 are trailing.
+        for (name, hevc, idr, other) in
+            [("libx264", false, vec![5], vec![1]), ("libx265", true, vec![19, 20], vec![0, 1])]
+        {
+            let mut encoder = Encoder::new(&settings(name, 400_000)).expect(name);
+            let (mut frame, mut seed) = (Frame::new(Format::Nv12, 320, 240), 1);
+            let mut predicted = 0;
+            for index in 0..20 {
+                noise(&mut frame, &mut seed);
+                let kind = match index {
+                    0 | 7 => Kind::Idr,
+                    12 if hevc => Kind::Intra,
+                    _ => Kind::Predicted,
+                };
+                let coded = encoder.encode(&frame.view(), kind).expect("coded");
+                let slices: Vec<_> = kinds(&coded, hevc)
+                    .into_iter()
+                    .filter(|kind| idr.contains(kind) || other.contains(kind))
+                    .collect();
+                let expected = if kind == Kind::Idr { &idr } else { &other };
+                assert!(
+                    slices.iter().all(|slice| expected.contains(slice)),
+                    "{name} {index} {slices:?}"
+                );
+                assert!(!slices.is_empty(), "{name} {index}");
+                predicted += usize::from(kind == Kind::Predicted);
+            }
+            assert_eq!(predicted, if hevc { 17 } else { 18 });
+        }
+    }
+}
