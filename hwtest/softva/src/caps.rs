@@ -137,6 +137,10 @@ impl Capability {
                 va::VA_ENC_SLICE_STRUCTURE_ARBITRARY_MACROBLOCKS
             }
             va::VAConfigAttribEncQualityRange if encode => QUALITY_LEVELS,
+            // Only they tell how much of HEVC's coded size is to be seen.
+            va::VAConfigAttribEncPackedHeaders if encode && self.codec == Codec::H265 => {
+                va::VA_ENC_PACKED_HEADER_SEQUENCE
+            }
             va::VAConfigAttribEncPackedHeaders if encode => va::VA_ENC_PACKED_HEADER_NONE,
             va::VAConfigAttribEncHEVCFeatures if encode && self.codec == Codec::H265 => {
                 hevc_features()

@@ -16,7 +16,7 @@
 
 #![forbid(unsafe_code)]
 
-mod annexb;
+pub mod annexb;
 mod cut;
 pub mod directory;
 mod error;

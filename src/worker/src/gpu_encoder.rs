@@ -6,7 +6,8 @@
 //! itself is honoured. Times are put back in the order in which pictures went in, which is also that
 //! in which they come out: there are no B-frames.
 //!
-//! No access unit delimiters come out either, which every segment of MPEG-TS begins with.
+//! No access unit delimiters come out either, which every segment of MPEG-TS begins with; and 1.22
+//! marks the keyframes of HEVC as anything but keyframes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
+use hls::annexb::h264::IDR;
+use hls::annexb::{Syntax, nals};
 
 /// The first version whose encoders honour a forced keyframe.
 const HONOURS_REQUESTS: (u32, u32, u32) = (1, 24, 4);
@@ -80,17 +83,17 @@ fn begin_anew(encoder: &gst::Element) {
     }
 }
 
-/// An access unit with the delimiter it lacks.
-pub fn delimited(caps: Option<&gst::CapsRef>, unit: &[u8]) -> Vec<u8> {
+/// An access unit with the delimiter it may lack, and whether decoding can begin with it.
+pub fn finish(caps: Option<&gst::CapsRef>, unit: &[u8]) -> (Vec<u8>, bool) {
     let hevc = caps
         .and_then(|caps| caps.structure(0))
         .is_some_and(|structure| structure.name() == "video/x-h265");
+    let syntax = if hevc { Syntax::Hevc } else { Syntax::H264 };
     let delimiter = if hevc { HEVC_DELIMITER } else { H264_DELIMITER };
-    let start = unit.windows(3).position(|bytes| bytes == [0, 0, 1]);
-    let header = start.and_then(|at| unit.get(at + 3));
-    let has_one = header
-        .is_some_and(|header| if hevc { header >> 1 & 0x3f == 35 } else { header & 0x1f == 9 });
-    if has_one { unit.to_vec() } else { [delimiter, unit].concat() }
+    let has_one = nals(unit).next().is_some_and(|nal| syntax.is_aud(nal));
+    let slice = nals(unit).find(|nal| syntax.is_slice(nal)).map(|nal| syntax.nal_type(nal));
+    let idr = if hevc { matches!(slice, Some(19 | 20)) } else { slice == Some(IDR) };
+    (if has_one { unit.to_vec() } else { [delimiter, unit].concat() }, idr)
 }
 
 #[cfg(test)]
@@ -98,17 +101,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delimiter_comes_first_and_once() {
+    fn a_delimiter_comes_first_and_once_and_keyframes_are_told() {
         gst::init().unwrap();
         let h264 = "video/x-h264".parse::<gst::Caps>().unwrap();
         let hevc = "video/x-h265".parse::<gst::Caps>().unwrap();
-        let slice = [0, 0, 0, 1, 0x65, 0x88];
-        let unit = delimited(Some(&h264), &slice);
-        assert_eq!(unit, [H264_DELIMITER, &slice].concat());
-        assert_eq!(delimited(Some(&h264), &unit), unit);
-        let slice = [0, 0, 1, 0x26, 0x01, 0xaf];
-        let unit = delimited(Some(&hevc), &slice);
-        assert_eq!(unit, [HEVC_DELIMITER, &slice].concat());
-        assert_eq!(delimited(Some(&hevc), &unit), unit);
+        for (caps, delimiter, slice, key) in [
+            (&h264, H264_DELIMITER, [0, 0, 1, 0x65, 0x88, 0x84], true),
+            (&h264, H264_DELIMITER, [0, 0, 1, 0x41, 0x9a, 0x21], false),
+            (&hevc, HEVC_DELIMITER, [0, 0, 1, 0x28, 0x01, 0xaf], true),
+            (&hevc, HEVC_DELIMITER, [0, 0, 1, 0x02, 0x01, 0xd0], false),
+        ] {
+            let (unit, is_key) = finish(Some(caps), &slice);
+            assert_eq!((&unit, is_key), (&[delimiter, &slice].concat(), key));
+            assert_eq!(finish(Some(caps), &unit), (unit, key));
+        }
     }
 }

@@ -128,7 +128,10 @@ pub fn link(
             timeline: timeline(plan, input, source),
             rate: if is_video { video_rate(plan, source, index) } else { None },
             capped: is_video && cap(plan).is_some(),
-            fields: is_video && deinterlacing(plan).is_some_and(|how| how.per_field),
+            // It is the software deinterlacer that keeps the last field.
+            fields: is_video
+                && !chain.decoded_on_gpu
+                && deinterlacing(plan).is_some_and(|how| how.per_field),
             late_ns: if is_video && !chain.decoded_on_gpu {
                 deinterlacer_ns(plan, source, index)
             } else {

@@ -151,7 +151,7 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             timeline: settings.timeline,
             gate: Arc::clone(&settings.gate),
         });
-    } else if element.factory().is_some_and(|factory| factory.name() == "deinterlace") {
+    } else if element.factory().is_some_and(|factory| factory.name().ends_with("deinterlace")) {
         cut_before_start(element, settings.timeline);
     } else if element.factory().is_some_and(|factory| factory.has_type(VIDEO_DECODER)) {
         skip_disposable(element, settings.timeline);
@@ -256,11 +256,13 @@ fn sink(
                 else {
                     return Ok(gst::FlowSuccess::Ok);
                 };
-                if let (Some(times), Output::Sample { pts, dts, data, .. }) = (&times, &mut output)
+                if let (Some(times), Output::Sample { pts, dts, data, keyframe, .. }) =
+                    (&times, &mut output)
                 {
                     *pts = times.next().unwrap_or(*pts);
                     *dts = *pts;
-                    *data = gpu_encoder::delimited(sample.caps(), data).into();
+                    let (unit, key) = gpu_encoder::finish(sample.caps(), data);
+                    (*data, *keyframe) = (unit.into(), key);
                 }
                 // Only now do they travel; a sample before the start takes none along.
                 last_caps = caps;

@@ -95,6 +95,9 @@ fn run(clip: &str, corpus: &str, edits: &str) -> Case {
     let plan = line.clone().writing(directory.path()).plan();
     let report = Run::start(&plan).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
+    if gpu::under_test().is_some() && line.encodes_video() {
+        assert_ne!(report.backend, "software", "a GPU is there and does nothing");
+    }
     let ours = Output::read(directory.path(), &plan);
     let on_gpu = |word: &str| word.starts_with("va") && word.ends_with("enc");
     let same_encoder = !report.description.split([' ', ',']).any(on_gpu);

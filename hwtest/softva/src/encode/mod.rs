@@ -118,10 +118,12 @@ impl Session {
                 let kind: va::VAEncMiscParameterType = read_at(buffer.bytes(), 0)?;
                 self.rates.take(kind, &buffer.bytes()[size_of_val(&kind)..])
             }
-            // The encoder writes its own headers.
-            va::VAEncPackedHeaderParameterBufferType | va::VAEncPackedHeaderDataBufferType => {
-                Ok(())
-            }
+            // The encoder writes its own headers, and takes over what nothing else tells.
+            va::VAEncPackedHeaderDataBufferType => match &mut self.syntax {
+                Syntax::H264(_) => Ok(()),
+                Syntax::H265(parameters) => parameters.packed(buffer.bytes()),
+            },
+            va::VAEncPackedHeaderParameterBufferType => Ok(()),
             other => Err(Refusal::unimplemented(format!("buffer type {other} to encode"))),
         }
     }
