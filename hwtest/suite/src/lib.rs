@@ -74,22 +74,38 @@ impl VirtualMachine {
         self.cache.path()
     }
 
+    /// What a process needs in its environment to be on it.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let text = |path: &Path| path.display().to_string();
+        let own = [
+            ("LD_PRELOAD", text(&built("librendernode.so"))),
+            ("XDG_CACHE_HOME", text(self.cache.path())),
+            ("GST_REGISTRY", text(&self.cache.path().join("registry.bin"))),
+            ("LIBVA_DRIVERS_PATH", text(self.no_drivers())),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        own.into_iter().chain(self.variables.iter().cloned()).collect()
+    }
+
+    /// A program that is going to run on it.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_remove("LIBVA_DRIVER_NAME")
+            .env_remove("RENDERGATE_CONFIG")
+            .env("RENDERGATE_WORKER", built("rendergate-worker"))
+            .envs(self.environment());
+        command
+    }
+
     /// Runs a program on it.
     ///
     /// # Panics
     /// If it can't be started.
     pub fn run(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Output {
         let program = program.as_ref();
-        Command::new(program)
+        self.command(program)
             .args(arguments)
-            .env("LD_PRELOAD", built("librendernode.so"))
-            .env("XDG_CACHE_HOME", self.cache.path())
-            .env("GST_REGISTRY", self.cache.path().join("registry.bin"))
-            .env("LIBVA_DRIVERS_PATH", self.no_drivers())
-            .env_remove("LIBVA_DRIVER_NAME")
-            .env_remove("RENDERGATE_CONFIG")
-            .env("RENDERGATE_WORKER", built("rendergate-worker"))
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .output()
             .unwrap_or_else(|error| panic!("{} can't be run: {error}", program.display()))
     }

@@ -25,6 +25,10 @@ pub const DEFAULT_ACCEPT_SECONDS: f64 = 2.5;
 /// Seconds for a worker to report its running graph. Reading the head of a file from a sleeping
 /// disk can take ten.
 pub const DEFAULT_RUNNING_SECONDS: f64 = 20.0;
+/// Seconds without a frame after which a worker counts as hung. Drivers reset a GPU that hangs within
+/// ten; a disk that wakes up, or a seek into the middle of a long group of pictures on a busy
+/// machine, takes as many.
+pub const DEFAULT_STALL_SECONDS: f64 = 30.0;
 /// Seconds for a worker to end after `q`. Jellyfin itself kills its ffmpeg after five.
 pub const DEFAULT_QUIT_SECONDS: f64 = 10.0;
 /// Workers kept warm: one for the next viewer, one for the seek that follows at once.
@@ -109,6 +113,8 @@ pub struct Streams {
     pub accept_seconds: f64,
     /// How long a worker may take to report that it runs, in seconds.
     pub running_seconds: f64,
+    /// How long a stream that isn't paused may go without a frame, in seconds.
+    pub stall_seconds: f64,
     /// How long a worker may take to end after `q`, in seconds.
     pub quit_seconds: f64,
 }
@@ -119,6 +125,7 @@ impl Default for Streams {
             max_streams: DEFAULT_MAX_STREAMS,
             accept_seconds: DEFAULT_ACCEPT_SECONDS,
             running_seconds: DEFAULT_RUNNING_SECONDS,
+            stall_seconds: DEFAULT_STALL_SECONDS,
             quit_seconds: DEFAULT_QUIT_SECONDS,
         }
     }
@@ -363,6 +370,7 @@ impl Config {
         let seconds = [
             ("session.first_message_seconds", self.session.first_message_seconds),
             ("streams.accept_seconds", self.streams.accept_seconds),
+            ("streams.stall_seconds", self.streams.stall_seconds),
             ("streams.running_seconds", self.streams.running_seconds),
             ("streams.quit_seconds", self.streams.quit_seconds),
             ("worker.ready_seconds", self.worker.ready_seconds),

@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use session::{
-    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL,
+    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL, Progress,
     WorkerToGateway,
 };
 use tokio::sync::watch;
@@ -67,7 +67,27 @@ pub(crate) struct Stream<'a> {
     job: Job,
     arrived: Instant,
     /// When it is too late, and for what.
-    deadline: Option<(Instant, &'static str)>,
+    deadline: Option<(Instant, Late)>,
+    /// The last progress, to see whether there is any.
+    seen: Progress,
+}
+
+/// What a worker is too late for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Late {
+    Running,
+    Frame,
+    End,
+}
+
+impl Late {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Running => "didn't run its graph in time",
+            Self::Frame => "made no frame for too long",
+            Self::End => "didn't end in time after quit",
+        }
+    }
 }
 
 /// Takes a worker for the job and hands it over; `None` if the stream ended before it began.
@@ -115,7 +135,7 @@ pub(crate) async fn start<'a>(
             Ok(()) => {
                 entry.with(|record| record.worker_pid = Some(worker.pid()));
                 let running = Instant::now() + duration(limits.running_seconds);
-                let deadline = Some((running, "didn't run its graph in time"));
+                let deadline = Some((running, Late::Running));
                 return Some(Stream {
                     context,
                     limits,
@@ -125,6 +145,7 @@ pub(crate) async fn start<'a>(
                     job,
                     arrived,
                     deadline,
+                    seen: Progress::default(),
                 });
             }
             Err(error) => {
@@ -261,13 +282,25 @@ impl Stream<'_> {
                     self.hear_hook(HookToGateway::Control(Control::Quit))
                 }
                 () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
-                    let what = self.deadline.take().map_or("", |(_, what)| what);
+                    let what = self.deadline.take().map_or("", |(_, late)| late.words());
                     Err(Outcome::WorkerHung(what.into()))
                 }
             };
             if let Err(outcome) = step {
                 return outcome;
             }
+        }
+    }
+
+    /// From now on the worker has so long.
+    fn expect_a_frame(&mut self) {
+        let at = Instant::now() + duration(self.limits.stall_seconds);
+        self.deadline = Some((at, Late::Frame));
+    }
+
+    fn a_frame_came(&mut self) {
+        if self.deadline.is_some_and(|(_, late)| late == Late::Frame) {
+            self.expect_a_frame();
         }
     }
 
@@ -279,10 +312,18 @@ impl Stream<'_> {
         match control {
             Control::Quit => {
                 let at = Instant::now() + duration(self.limits.quit_seconds);
-                self.deadline = Some((at, "didn't end in time after quit"));
+                self.deadline = Some((at, Late::End));
             }
-            Control::Pause => self.entry.with(|record| record.state = State::Paused),
-            Control::Resume => self.entry.with(|record| record.state = State::Running),
+            Control::Pause => {
+                self.entry.with(|record| record.state = State::Paused);
+                self.deadline = self.deadline.filter(|(_, late)| *late != Late::Frame);
+            }
+            Control::Resume => {
+                self.entry.with(|record| record.state = State::Running);
+                if self.deadline.is_none() {
+                    self.expect_a_frame();
+                }
+            }
         }
         self.worker
             .connection
@@ -302,8 +343,12 @@ impl Stream<'_> {
             WorkerToGateway::Running { backend, reason, description } => {
                 info!(backend, reason, description, "running");
                 self.context.metrics.stream_running(&backend);
-                if self.deadline.is_some_and(|(_, what)| what.contains("graph")) {
+                let paused = self.entry.with(|record| record.state == State::Paused);
+                if self.deadline.is_some_and(|(_, late)| late == Late::Running) {
                     self.deadline = None;
+                    if !paused {
+                        self.expect_a_frame();
+                    }
                 }
                 self.entry.with(|record| {
                     record.backend = Some(backend.clone());
@@ -322,6 +367,7 @@ impl Stream<'_> {
             WorkerToGateway::Committed => GatewayToHook::Committed,
             WorkerToGateway::SegmentComplete { number } => {
                 self.job.output.segment_complete(number);
+                self.a_frame_came();
                 if self.entry.with(|record| record.segment_complete()) {
                     let took = self.arrived.elapsed();
                     self.context.metrics.first_segment(took.as_secs_f64());
@@ -331,6 +377,10 @@ impl Stream<'_> {
             }
             WorkerToGateway::Progress(progress) => {
                 self.entry.with(|record| record.progress(progress));
+                if (progress.frames, progress.bytes) != (self.seen.frames, self.seen.bytes) {
+                    self.seen = progress;
+                    self.a_frame_came();
+                }
                 if !self.hook.is_flushed() {
                     // A hook that is behind needs the latest, not all.
                     return Ok(());
@@ -407,6 +457,9 @@ async fn conclude(
             if death.was_killed() {
                 warn!("the worker didn't exit after its stream");
                 context.metrics.worker_restarted("didnt_exit");
+            }
+            if let Ending::Failed { reason, .. } = &ending {
+                warn!(reason, "failed");
             }
             label(&ending)
         }

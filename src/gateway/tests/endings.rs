@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Gateway, eventually, is_gone, kill, until};
+use std::time::Duration;
+
+use common::{Gateway, eventually, is_gone, kill, pause, until};
 use rustix::process::Signal;
 use session::{Control, Ending, Fault, GatewayToHook};
 
@@ -141,6 +143,34 @@ fn worker_hangs_at_the_start() {
     assert!(reason.contains("didn't run its graph in time"), "{reason}");
     until("the worker is gone", || is_gone(worker));
     gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 1");
+}
+
+#[test]
+fn worker_makes_no_frame_any_more() {
+    let gateway = Gateway::ready("[streams]\nstall_seconds = 0.4\n");
+    let mut hook = gateway.hook("every=5,stall=3");
+    let worker = gateway.worker_of(hook.accepted());
+    hook.segment(7);
+    let (fault, reason) = hook.failed();
+    assert_eq!(fault, Fault::Worker);
+    assert!(reason.contains("made no frame for too long"), "{reason}");
+    until("the worker is gone", || worker.is_none_or(is_gone));
+    gateway.out_is_clean();
+    gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 1");
+}
+
+#[test]
+fn a_paused_stream_may_take_its_time() {
+    let gateway = Gateway::ready("[streams]\nstall_seconds = 0.4\n");
+    let mut hook = gateway.hook("every=20");
+    hook.accepted();
+    hook.segment(5);
+    hook.control(Control::Pause);
+    pause(Duration::from_millis(900));
+    hook.control(Control::Resume);
+    hook.segment(9);
+    hook.control(Control::Quit);
+    assert_eq!(hook.ended(), Ending::Quit);
 }
 
 #[test]

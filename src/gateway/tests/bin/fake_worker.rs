@@ -35,6 +35,8 @@ struct Script {
     linger: bool,
     /// `fail`: reports damaged input before the first segment.
     fail: bool,
+    /// `stall=N`: makes no frame any more after N segments, and goes on saying so.
+    stall_after: Option<u64>,
     /// `garbage`: sends bytes that are no frame.
     garbage: bool,
 }
@@ -54,6 +56,7 @@ impl Script {
                 "ignore-eof" => script.ignore_eof = true,
                 "linger" => script.linger = true,
                 "fail" => script.fail = true,
+                "stall" => script.stall_after = Some(value),
                 "garbage" => script.garbage = true,
                 other => panic!("unknown word {other}"),
             }
@@ -122,6 +125,17 @@ struct Run {
     script: Script,
 }
 
+/// After so many segments.
+fn progress_of(count: u64, started: Instant) -> Progress {
+    Progress {
+        frames: count * 72,
+        position_us: count * 3_000_000,
+        source_us: 0,
+        bytes: count * 1000,
+        elapsed_us: started.elapsed().as_micros() as u64,
+    }
+}
+
 /// What the gateway wants.
 enum Wish {
     Nothing,
@@ -166,6 +180,9 @@ impl Run {
                 }
                 Wish::Gone => return None,
             }
+            if self.script.stall_after == Some(count) {
+                self.stall(progress_of(count, started));
+            }
             if self.script.exit_after == Some(count) {
                 eprintln!("fake: as told");
                 return None;
@@ -175,17 +192,18 @@ impl Run {
             // gateway that has heard of it before.
             tell(&self.channel, &WorkerToGateway::SegmentComplete { number });
             self.placeholder(number + 1);
-            let position_us = (count + 1) * 3_000_000;
-            let progress = Progress {
-                frames: (count + 1) * 72,
-                position_us,
-                source_us: 0,
-                bytes: (count + 1) * 1000,
-                elapsed_us: started.elapsed().as_micros() as u64,
-            };
+            let progress = progress_of(count + 1, started);
             tell(&self.channel, &WorkerToGateway::Progress(progress));
         }
         None
+    }
+
+    /// Says twice a second that nothing happens.
+    fn stall(&self, progress: Progress) -> ! {
+        loop {
+            tell(&self.channel, &WorkerToGateway::Progress(progress));
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
     }
 
     fn name(&self, number: u64) -> String {
