@@ -120,3 +120,117 @@ fn a_codec_without_decoder_is_named() {
     let error = describe(&stages, &plan, HOST, Some(&video), None).unwrap_err();
     assert_eq!(error.to_string(), "software has no decoder for video/x-unheard-of");
 }
+
+// --- On a GPU ------------------------------------------------------------------------------------
+
+/// A GPU as the probe finds a UHD 630: no low-power encoders, HEVC up to 1080p.
+fn device() -> gpu::Device {
+    use gpu::{Ability, Operation};
+    let ability = |element: &str, width, height, modes: &[&str]| Ability {
+        element: element.to_owned(),
+        max_size: Some((width, height)),
+        rate_control: modes.iter().map(|mode| (*mode).to_owned()).collect(),
+    };
+    gpu::Device {
+        node: "/dev/dri/renderD129".into(),
+        driver: "a driver".into(),
+        abilities: [
+            (Operation::DecodeH264, ability("varenderD129h264dec", 4096, 4096, &[])),
+            (Operation::DecodeHevc10, ability("varenderD129h265dec", 8192, 8192, &[])),
+            (Operation::EncodeH264, ability("varenderD129h264enc", 4096, 4096, &["cbr", "vbr"])),
+            (Operation::EncodeHevc, ability("varenderD129h265enc", 1920, 1088, &["cqp", "cbr"])),
+            (Operation::Scale, ability("varenderD129postproc", 16384, 16384, &[])),
+        ]
+        .into(),
+        deinterlacer: None,
+    }
+}
+
+/// As [`graph`], on this GPU; with the backend and its reason in front.
+fn graph_on(
+    device: &gpu::Device,
+    source: (&str, Option<(u32, u32)>),
+    change: impl FnOnce(&mut Transcode),
+) -> String {
+    let stages = Stages::shipped().unwrap();
+    let mut plan = plan(Path::new("in.mkv"), Path::new("out"));
+    plan.audio = None;
+    change(&mut plan);
+    let mut video = stream(&stages, source.0);
+    video.size = source.1;
+    let gpu = stages.gpu.as_ref().unwrap();
+    let profile = source.0.split("profile=").nth(1);
+    video.gpu_decoder = gpu.decoders.iter().position(|decoder| {
+        let caps = &decoder.chain.caps;
+        caps.starts_with(source.0.split(',').next().unwrap())
+            && profile.is_some_and(|profile| caps.split([' ', ',', ')', ';']).any(|w| w == profile))
+    });
+    let host = Host { cores: 4, device: Some(device) };
+    let graph = describe(&stages, &plan, host, Some(&video), None).unwrap();
+    let reason = graph.reason.as_deref().unwrap_or("all on the GPU");
+    format!("{}: {reason}\n{graph}", graph.backend)
+}
+
+const HD: Option<(u32, u32)> = Some((1920, 1080));
+const H264: &str = "video/x-h264, profile=high";
+
+#[test]
+fn all_on_the_gpu() {
+    insta::assert_snapshot!(graph_on(&device(), (H264, HD), |plan| {
+        let encode = encode_of(plan);
+        encode.encoder_params.clear();
+        encode.rate = RateControl {
+            bitrate: Some(5_868_000),
+            max_bitrate: Some(5_868_000),
+            buffer_bits: Some(11_736_000),
+            mode: Some("VBR".into()),
+            compression_level: Some(6),
+            ..RateControl::default()
+        };
+    }));
+}
+
+#[test]
+fn decoded_in_software_for_a_gpu() {
+    // Constant quality has no equal: the limit stays, the average is a share of it.
+    insta::assert_snapshot!(graph_on(&device(), ("video/x-h264", HD), |_| {}));
+}
+
+#[test]
+fn decoded_on_a_gpu_for_software() {
+    insta::assert_snapshot!(graph_on(
+        &device(),
+        ("video/x-h265, profile=main-10", Some((3840, 2160))),
+        |plan| {
+            let encode = encode_of(plan);
+            encode.codec = VideoCodec::Hevc;
+            encode.scale = None;
+            encode.encoder_params.clear();
+        }
+    ));
+}
+
+#[test]
+fn reasons_against_the_gpu() {
+    let first_line = |text: String| text.lines().next().unwrap().to_owned();
+    let h264 = |size, change: &dyn Fn(&mut Transcode)| {
+        first_line(graph_on(&device(), (H264, size), |plan| change(plan)))
+    };
+    let interlaced = |plan: &mut Transcode| {
+        encode_of(plan).deinterlace = Some(Deinterlace { per_field: false });
+    };
+    let mut without_scaler = device();
+    without_scaler.abilities.remove(&gpu::Operation::Scale);
+    let mut empty = device();
+    empty.abilities.clear();
+    let lines = [
+        h264(HD, &interlaced),
+        h264(None, &|_| {}),
+        h264(Some((7680, 4320)), &|_| {}),
+        first_line(graph_on(&without_scaler, (H264, HD), |_| {})),
+        first_line(graph_on(&empty, (H264, HD), |_| {})),
+        first_line(graph_on(&device(), ("video/x-h265, profile=main", HD), |_| {})),
+        first_line(graph_on(&device(), ("video/x-vp8", HD), |_| {})),
+    ];
+    insta::assert_snapshot!(lines.join("\n"));
+}

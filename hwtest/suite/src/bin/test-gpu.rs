@@ -1,4 +1,5 @@
-//! Writes down the GPU that tests are to run on: `test-gpu FILE [virtual]`.
+//! Writes down the GPU that tests are to run on: `test-gpu FILE.json [virtual]`; and, beside it, the
+//! same GPU as if it could only encode (`FILE.encodes.json`) or only decode (`FILE.decodes.json`).
 //!
 //! The machine's own if `rendergate probe` finds one that works, else (or if told so) the virtual
 //! one: the software VA-API driver behind a virtual render node. Says which on standard output.
@@ -9,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use gpu::{Device, Machine};
+use gpu::{Device, Machine, Operation};
 use hwtest_suite::built_beside;
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         [file] => (file, false),
         [file, kind] if kind == "virtual" => (file, true),
         _ => {
-            eprintln!("usage: test-gpu FILE [virtual]");
+            eprintln!("usage: test-gpu FILE.json [virtual]");
             return ExitCode::from(2);
         }
     };
@@ -38,14 +39,28 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     println!("on a {kind} GPU: {} ({})", device.driver, device.node.display());
-    let json = serde_json::json!({ "device": device, "environment": environment });
-    match std::fs::write(&file, json.to_string()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    // The same GPU as if it could do one half only.
+    let half = |keep: fn(&Operation) -> bool| {
+        let abilities = device.abilities.clone().into_iter().filter(|(one, _)| keep(one)).collect();
+        Device { abilities, ..device.clone() }
+    };
+    let files = [
+        (file.clone(), device.clone()),
+        (file.with_extension("encodes.json"), half(encodes)),
+        (file.with_extension("decodes.json"), half(|operation| !encodes(operation))),
+    ];
+    for (file, device) in files {
+        let json = serde_json::json!({ "device": device, "environment": environment });
+        if let Err(error) = std::fs::write(&file, json.to_string()) {
             eprintln!("can't write {}: {error}", file.display());
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
+}
+
+fn encodes(operation: &Operation) -> bool {
+    operation.name().starts_with("encode")
 }
 
 /// What a worker needs in its environment to find the virtual GPU. The driver's name is that of its

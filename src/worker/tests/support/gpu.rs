@@ -16,6 +16,13 @@ pub struct TestGpu {
     pub environment: BTreeMap<String, String>,
 }
 
+impl TestGpu {
+    /// Whether it encodes at all.
+    pub fn encodes(&self) -> bool {
+        self.device.abilities.keys().any(|operation| operation.name().starts_with("encode"))
+    }
+}
+
 /// The GPU under test.
 pub fn under_test() -> Option<&'static TestGpu> {
     static GPU: LazyLock<Option<TestGpu>> = LazyLock::new(|| {
