@@ -41,6 +41,12 @@ const FORMATS: [(gst_video::VideoFormat, &std::ffi::CStr, u32); 12] = [
     (gst_video::VideoFormat::Yuy2, c"yuyv422", 0),
 ];
 
+/// Bytes behind a picture that may be read, as much as ffmpeg keeps there itself
+/// (`AV_INPUT_BUFFER_PADDING_SIZE`).
+const PADDING: usize = 64;
+/// Rows begin at multiples of 32 bytes, as a mask.
+const ALIGN_MASK: usize = 31;
+
 #[derive(Debug, Default)]
 struct Settings {
     target: Target,
@@ -235,6 +241,19 @@ impl BaseTransformImpl for Scale {
             }
         }
         self.parent_fixate_caps(direction, caps, other)
+    }
+
+    /// libswscale's vector code reads beyond the last row: whoever allocates for this element is asked
+    /// for as much.
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        let flags = gst::MemoryFlags::empty();
+        let padded = gst::AllocationParams::new(flags, ALIGN_MASK, 0, PADDING);
+        query.add_allocation_param(gst::Allocator::NONE, padded);
+        self.parent_propose_allocation(decide_query, query)
     }
 
     fn prepare_output_buffer(
