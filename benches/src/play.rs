@@ -12,6 +12,11 @@ pub const SEGMENT_SECONDS: u32 = 3;
 
 /// Jellyfin's command for a clip of [`clip`](crate::clip), software encoder.
 pub fn command(clip: &Path, directory: &Path, container: Container, height: u32) -> CommandLine {
+    template(clip, directory, container, height).command()
+}
+
+/// The same, to be changed.
+pub fn template(clip: &Path, directory: &Path, container: Container, height: u32) -> Template {
     Template {
         kind: Kind::Software,
         container,
@@ -28,7 +33,6 @@ pub fn command(clip: &Path, directory: &Path, container: Container, height: u32)
         audio_encoder: "aac".to_owned(),
         format: None,
     }
-    .command()
 }
 
 /// How a session runs: on the stack's hook, or on the program given.

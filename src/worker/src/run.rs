@@ -397,11 +397,15 @@ fn watch_bus(pipeline: &gst::Pipeline, wake: SyncSender<Wake>) {
     });
 }
 
-/// Demuxers, parsers and decoders fail because of what they read.
+/// Demuxers, parsers and decoders fail because of what they read; on a GPU they may as well have
+/// failed by themselves, and a film that is whole must not pass for one that breaks off.
 fn blame(message: &gst::Message) -> Fault {
     let element = message.src().and_then(|src| src.downcast_ref::<gst::Element>());
-    let class = element
-        .and_then(gst::Element::factory)
+    let factory = element.and_then(gst::Element::factory);
+    if factory.as_ref().and_then(|factory| factory.plugin_name()).as_deref() == Some("va") {
+        return Fault::Device;
+    }
+    let class = factory
         .and_then(|factory| factory.metadata("klass").map(str::to_owned))
         .unwrap_or_default();
     let reads = ["Demux", "Parser", "Decoder", "Source"].iter().any(|part| class.contains(part));

@@ -380,9 +380,15 @@ fn find_demuxer<'a>(
 
 /// An element, or the sentence that says which is missing.
 pub fn make(name: &str) -> Result<gst::Element, SourceError> {
-    gst::ElementFactory::make(name).build().map_err(|_| SourceError {
-        message: format!("GStreamer element {name} is missing; `./dev setup` installs its package"),
-        fault: Fault::Unsupported,
+    gst::ElementFactory::make(name).build().map_err(|_| {
+        if name.starts_with("va") {
+            // It was there when the gateway looked at the GPU.
+            let message = format!("{name} is gone, and with it the GPU or its driver");
+            return SourceError { message, fault: Fault::Device };
+        }
+        let message =
+            format!("GStreamer element {name} is missing; `./dev setup` installs its package");
+        SourceError { message, fault: Fault::Unsupported }
     })
 }
 
