@@ -106,10 +106,7 @@ fn h264_appearance(bits: &mut Bits<'_>) -> Option<Appearance> {
             bits.ue()?; // cropping
         }
     }
-    if !bits.flag()? {
-        return Some(Appearance::default());
-    }
-    vui_head(bits)
+    vui(bits)
 }
 
 /// `profile_tier_level` of an H.265 SPS, as `hvcC` repeats it.
@@ -205,10 +202,7 @@ fn hevc_appearance(bits: &mut Bits<'_>, sub_layers: usize) -> Option<Appearance>
         }
     }
     bits.skip(2)?; // temporal_mvp, strong_intra_smoothing
-    if !bits.flag()? {
-        return Some(Appearance::default());
-    }
-    vui_head(bits)
+    vui(bits)
 }
 
 fn skip_hevc_scaling_lists(bits: &mut Bits<'_>) -> Option<()> {
@@ -247,6 +241,14 @@ fn skip_short_term_set(bits: &mut Bits<'_>, may_predict: bool, before: u64) -> O
         bits.skip(1)?;
     }
     Some(pictures)
+}
+
+/// The VUI as far as it is read; notes where it stands.
+fn vui(bits: &mut Bits<'_>) -> Option<Appearance> {
+    let flag = bits.at;
+    let appearance = if bits.flag()? { vui_head(bits)? } else { Appearance::default() };
+    bits.vui = Some((flag, bits.at));
+    Some(appearance)
 }
 
 /// The part of the VUI that both codecs share (H.264 E.1.1, H.265 E.2.1).
@@ -314,12 +316,14 @@ pub fn unescape(data: &[u8]) -> Vec<u8> {
 pub struct Bits<'a> {
     data: &'a [u8],
     at: usize,
+    /// Where the flag of the VUI was found and where its [`Appearance`] ended, in bits.
+    vui: Option<(usize, usize)>,
 }
 
 impl<'a> Bits<'a> {
     /// From the first bit on.
     pub fn new(data: &'a [u8]) -> Self {
-        Self { data, at: 0 }
+        Self { data, at: 0, vui: None }
     }
 
     /// One bit.

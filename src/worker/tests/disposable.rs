@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -12,7 +12,8 @@ use gstreamer_app as gst_app;
 use support::clip;
 use worker::disposable::Packing;
 
-/// Where the picture is to begin, ns, and from where on everything is decoded.
+/// Where the picture is to begin and from where on everything is decoded, ns after the first picture:
+/// a transport stream's clock begins where its first clock reference was found.
 const START: u64 = 4_000_000_000;
 const DECODED: u64 = START - 500_000_000;
 
@@ -26,11 +27,14 @@ fn decode(file: &Path, chain: &str, skip: bool) -> (BTreeMap<u64, Vec<u8>>, usiz
     let pipeline = gst::parse::launch(&launch).unwrap().downcast::<gst::Pipeline>().unwrap();
     let skipped = Arc::new(Mutex::new(0));
     let count = skipped.clone();
+    let first = Arc::new(OnceLock::new());
+    let base = Arc::clone(&first);
     let pad = pipeline.by_name("decoder").unwrap().static_pad("sink").unwrap();
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let buffer = info.buffer().unwrap();
         let packing = Packing::of(&pad.current_caps().unwrap()).unwrap();
-        let early = buffer.pts().is_some_and(|pts| pts.nseconds() < DECODED);
+        let pts = buffer.pts().unwrap().nseconds();
+        let early = pts < *base.get_or_init(|| pts) + DECODED;
         if skip && early && packing.is_disposable(&buffer.map_readable().unwrap()) {
             *count.lock().unwrap() += 1;
             return gst::PadProbeReturn::Handled;
@@ -42,7 +46,7 @@ fn decode(file: &Path, chain: &str, skip: bool) -> (BTreeMap<u64, Vec<u8>>, usiz
     let mut pictures = BTreeMap::new();
     while let Ok(sample) = sink.pull_sample() {
         let buffer = sample.buffer().unwrap();
-        let pts = buffer.pts().unwrap().nseconds();
+        let pts = buffer.pts().unwrap().nseconds() - first.get().unwrap();
         if pts >= START {
             pictures.insert(pts, buffer.map_readable().unwrap().to_vec());
         }
