@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod annexb;
+pub mod appearance;
 mod cut;
 pub mod directory;
 mod error;

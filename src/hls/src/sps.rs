@@ -3,6 +3,8 @@
 //! Invariants:
 //! - Hostile bytes make `None` or wrong values, never a panic or a long loop.
 
+use crate::annexb::Syntax;
+
 /// What the picture looks like beyond its size (VUI).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Appearance {
@@ -28,7 +30,10 @@ pub struct SpsFields {
 /// Reads the fields of an H.264 SPS (7.3.2.1.1, E.1.1).
 pub fn parse_h264_sps(nal: &[u8]) -> Option<SpsFields> {
     let rbsp = unescape(nal.get(1..)?);
-    let mut bits = Bits::new(&rbsp);
+    read_h264(&mut Bits::new(&rbsp))
+}
+
+fn read_h264(bits: &mut Bits<'_>) -> Option<SpsFields> {
     let profile = bits.u(8)?;
     bits.skip(16)?;
     bits.ue()?;
@@ -50,12 +55,12 @@ pub fn parse_h264_sps(nal: &[u8]) -> Option<SpsFields> {
             let lists = if fields.chroma_format == 3 { 12 } else { 8 };
             for list in 0..lists {
                 if bits.flag()? {
-                    skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
+                    skip_scaling_list(bits, if list < 6 { 16 } else { 64 })?;
                 }
             }
         }
     }
-    fields.appearance = h264_appearance(&mut bits).unwrap_or_default();
+    fields.appearance = h264_appearance(bits).unwrap_or_default();
     Some(fields)
 }
 
@@ -129,7 +134,11 @@ pub struct HevcGeneral {
 /// Reads the fields of an H.265 SPS (7.3.2.2, 7.3.3, E.2.1).
 pub fn parse_hevc_sps(nal: &[u8]) -> Option<(HevcGeneral, SpsFields)> {
     let rbsp = unescape(nal.get(2..)?);
-    let head = rbsp.get(..13)?;
+    read_hevc(&mut Bits::new(&rbsp))
+}
+
+fn read_hevc(bits: &mut Bits<'_>) -> Option<(HevcGeneral, SpsFields)> {
+    let head = bits.data.get(..13)?;
     let sub_layers = head[0] >> 1 & 7;
     let general = HevcGeneral {
         profile: head[1],
@@ -139,9 +148,8 @@ pub fn parse_hevc_sps(nal: &[u8]) -> Option<(HevcGeneral, SpsFields)> {
         sub_layers: sub_layers + 1,
         nested: head[0] & 1 == 1,
     };
-    let mut bits = Bits::new(&rbsp);
     bits.skip(13 * 8)?;
-    skip_sub_layers(&mut bits, usize::from(sub_layers))?;
+    skip_sub_layers(bits, usize::from(sub_layers))?;
     bits.ue()?; // sps id
     let small = |value: u64, limit: u8| u8::try_from(value).ok().filter(|&v| v < limit);
     let mut fields = SpsFields { chroma_format: small(bits.ue()?, 4)?, ..SpsFields::default() };
@@ -151,12 +159,29 @@ pub fn parse_hevc_sps(nal: &[u8]) -> Option<(HevcGeneral, SpsFields)> {
     bits.ue()?; // width
     bits.ue()?; // height
     if bits.flag()? {
-        skip_ue(&mut bits, 4)?; // conformance window
+        skip_ue(bits, 4)?; // conformance window
     }
     fields.bit_depth_luma = 8 + small(bits.ue()?, 8)?;
     fields.bit_depth_chroma = 8 + small(bits.ue()?, 8)?;
-    fields.appearance = hevc_appearance(&mut bits, usize::from(sub_layers)).unwrap_or_default();
+    fields.appearance = hevc_appearance(bits, usize::from(sub_layers)).unwrap_or_default();
     Some((general, fields))
+}
+
+/// Where the VUI of an SPS stands, and what it says.
+pub(crate) fn find_vui(syntax: Syntax, rbsp: &[u8]) -> Option<(VuiPlace, Appearance)> {
+    let mut bits = Bits::new(rbsp);
+    let fields = match syntax {
+        Syntax::H264 => read_h264(&mut bits)?,
+        Syntax::Hevc => read_hevc(&mut bits)?.1,
+    };
+    Some((bits.vui?, fields.appearance))
+}
+
+/// Bits of an RBSP: where the flag of the VUI is, and where its [`Appearance`] ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VuiPlace {
+    pub flag: usize,
+    pub end: usize,
 }
 
 fn skip_ue(bits: &mut Bits<'_>, count: usize) -> Option<()> {
@@ -247,7 +272,7 @@ fn skip_short_term_set(bits: &mut Bits<'_>, may_predict: bool, before: u64) -> O
 fn vui(bits: &mut Bits<'_>) -> Option<Appearance> {
     let flag = bits.at;
     let appearance = if bits.flag()? { vui_head(bits)? } else { Appearance::default() };
-    bits.vui = Some((flag, bits.at));
+    bits.vui = Some(VuiPlace { flag, end: bits.at });
     Some(appearance)
 }
 
@@ -316,8 +341,8 @@ pub fn unescape(data: &[u8]) -> Vec<u8> {
 pub struct Bits<'a> {
     data: &'a [u8],
     at: usize,
-    /// Where the flag of the VUI was found and where its [`Appearance`] ended, in bits.
-    vui: Option<(usize, usize)>,
+    /// Once it has been passed.
+    vui: Option<VuiPlace>,
 }
 
 impl<'a> Bits<'a> {

@@ -7,7 +7,8 @@
 //! in which they come out: there are no B-frames.
 //!
 //! No access unit delimiters come out either, which every segment of MPEG-TS begins with; and 1.22
-//! marks the keyframes of HEVC as anything but keyframes.
+//! marks the keyframes of HEVC as anything but keyframes. Nor do parameter sets say what shape and
+//! colours the pictures have.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use hls::annexb::h264::IDR;
 use hls::annexb::{Syntax, nals};
+use hls::appearance::{self, Appearance};
 
 /// The first version whose encoders honour a forced keyframe.
 const HONOURS_REQUESTS: (u32, u32, u32) = (1, 24, 4);
@@ -83,8 +85,14 @@ fn begin_anew(encoder: &gst::Element) {
     }
 }
 
-/// An access unit with the delimiter it may lack, and whether decoding can begin with it.
-pub fn finish(caps: Option<&gst::CapsRef>, unit: &[u8]) -> (Vec<u8>, bool) {
+/// An access unit with the delimiter it may lack and, in its parameter sets, what its pictures look
+/// like; and whether decoding can begin with it. `colorimetry` is what the command asserts, in
+/// GStreamer's words; without it the caps tell.
+pub fn finish(
+    caps: Option<&gst::CapsRef>,
+    colorimetry: Option<&str>,
+    unit: &[u8],
+) -> (Vec<u8>, bool) {
     let hevc = caps
         .and_then(|caps| caps.structure(0))
         .is_some_and(|structure| structure.name() == "video/x-h265");
@@ -93,12 +101,44 @@ pub fn finish(caps: Option<&gst::CapsRef>, unit: &[u8]) -> (Vec<u8>, bool) {
     let has_one = nals(unit).next().is_some_and(|nal| syntax.is_aud(nal));
     let slice = nals(unit).find(|nal| syntax.is_slice(nal)).map(|nal| syntax.nal_type(nal));
     let idr = if hevc { matches!(slice, Some(19 | 20)) } else { slice == Some(IDR) };
+    let unit = if idr { &appearance::state(syntax, unit, looks(caps, colorimetry)) } else { unit };
     (if has_one { unit.to_vec() } else { [delimiter, unit].concat() }, idr)
+}
+
+fn looks(caps: Option<&gst::CapsRef>, colorimetry: Option<&str>) -> Appearance {
+    let structure = caps.and_then(|caps| caps.structure(0));
+    let shape = structure.and_then(|s| s.get::<gst::Fraction>("pixel-aspect-ratio").ok());
+    let sample_aspect = shape.filter(|shape| shape.numer() != shape.denom()).and_then(|shape| {
+        Some((u16::try_from(shape.numer()).ok()?, u16::try_from(shape.denom()).ok()?))
+    });
+    let stated = structure.and_then(|s| s.get::<String>("colorimetry").ok());
+    let colour = colorimetry.or(stated.as_deref()).and_then(|name| {
+        let colours = name.parse::<gst_video::VideoColorimetry>().ok()?;
+        let code = |iso: u32| u8::try_from(iso).ok();
+        let full = colours.range() == gst_video::VideoColorRange::Range0_255;
+        let (primaries, transfer) = (colours.primaries().to_iso(), colours.transfer().to_iso());
+        Some((code(primaries)?, code(transfer)?, code(colours.matrix().to_iso())?, full))
+    });
+    Appearance { sample_aspect, colour }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shape_and_colours_are_the_caps() {
+        gst::init().unwrap();
+        let text = "video/x-h264, pixel-aspect-ratio=64/45, colorimetry=bt601";
+        let caps = text.parse::<gst::Caps>().unwrap();
+        let own = looks(Some(&caps), None);
+        assert_eq!(own.sample_aspect, Some((64, 45)));
+        // H.273: SMPTE 170M all three.
+        assert_eq!(own.colour, Some((6, 6, 6, false)));
+        assert_eq!(looks(Some(&caps), Some("bt709")).colour, Some((1, 1, 1, false)));
+        let square = "video/x-h264, pixel-aspect-ratio=1/1".parse::<gst::Caps>().unwrap();
+        assert_eq!(looks(Some(&square), None), Appearance::default());
+    }
 
     #[test]
     fn a_delimiter_comes_first_and_once_and_keyframes_are_told() {
@@ -111,9 +151,11 @@ mod tests {
             (&hevc, HEVC_DELIMITER, [0, 0, 1, 0x28, 0x01, 0xaf], true),
             (&hevc, HEVC_DELIMITER, [0, 0, 1, 0x02, 0x01, 0xd0], false),
         ] {
-            let (unit, is_key) = finish(Some(caps), &slice);
-            assert_eq!((&unit, is_key), (&[delimiter, &slice].concat(), key));
-            assert_eq!(finish(Some(caps), &unit), (unit, key));
+            let (unit, is_key) = finish(Some(caps), None, &slice);
+            // A unit that is written anew has long start codes.
+            let zero: &[u8] = if key { &[0] } else { &[] };
+            assert_eq!((&unit, is_key), (&[delimiter, zero, &slice].concat(), key));
+            assert_eq!(finish(Some(caps), None, &unit), (unit, key));
         }
     }
 }

@@ -139,6 +139,10 @@ pub fn link(
             },
             reorder: is_video && chain.copied && !source.has_dts(index),
             keyframes_every: keyframes(plan),
+            colorimetry: bt709(plan).then(|| "bt709".to_owned()),
+            halve: is_video
+                && chain.decoded_on_gpu
+                && deinterlacing(plan).is_some_and(|how| !how.per_field),
             gate: Arc::clone(gate),
         };
         if chain.copied {
@@ -213,6 +217,16 @@ fn keyframes(plan: &Transcode) -> Option<f64> {
 
 fn encodes_video(plan: &Transcode) -> bool {
     plan.video.as_ref().is_some_and(|video| matches!(video.action, VideoAction::Encode(_)))
+}
+
+/// Whether the command says that the picture's colours are those of HD television.
+fn bt709(plan: &Transcode) -> bool {
+    match plan.video.as_ref().map(|video| &video.action) {
+        Some(VideoAction::Encode(encode)) => {
+            encode.colour.as_ref().is_some_and(|tags| tags.matrix == "bt709")
+        }
+        _ => false,
+    }
 }
 
 /// The frame rate that the command sets.

@@ -1,5 +1,6 @@
 //! From a graph's description to elements, and from their samples to the writer.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,6 +28,8 @@ const ENCODED_BUFFERS: u32 = 32;
 /// So long before the start every picture is decoded: decoders learn from them how far pictures
 /// are out of order, and deinterlacers look back.
 const DECODED_NS: i64 = 500_000_000;
+/// Frames that a deinterlacer may hold back, and some.
+const FRAMES_REMEMBERED: usize = 16;
 /// What a probe says of a buffer that goes no further. `Drop` would do, but has GStreamer 1.22
 /// complain in the log that there is nothing to drop any more.
 const TAKEN: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
@@ -86,6 +89,10 @@ pub struct TrackSettings {
     pub reorder: bool,
     /// Period of the keyframe grid.
     pub keyframes_every: Option<f64>,
+    /// What the command says that colours are, in GStreamer's words.
+    pub colorimetry: Option<String>,
+    /// One picture of each two that a deinterlacer on a GPU makes is wanted.
+    pub halve: bool,
     /// Pause and early end.
     pub gate: Arc<Gate>,
 }
@@ -153,6 +160,9 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
         });
     } else if element.factory().is_some_and(|factory| factory.name().ends_with("deinterlace")) {
         cut_before_start(element, settings.timeline);
+        if settings.halve {
+            keep_first_fields(element);
+        }
     } else if element.factory().is_some_and(|factory| factory.has_type(VIDEO_DECODER)) {
         skip_disposable(element, settings.timeline);
     }
@@ -188,6 +198,29 @@ fn cut_before_start(element: &gst::Element, timeline: Timeline) {
         } else {
             gst::PadProbeReturn::Ok
         }
+    });
+}
+
+/// Lets pass only what a deinterlacer makes of first fields: `vadeinterlace` makes a picture of every
+/// field, and stamps that of a frame's first with the frame's time.
+fn keep_first_fields(element: &gst::Element) {
+    let (Some(sink), Some(src)) = (element.static_pad("sink"), element.static_pad("src")) else {
+        return;
+    };
+    let frames = Arc::new(Mutex::new(VecDeque::new()));
+    let entering = Arc::clone(&frames);
+    sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let mut frames = entering.lock().unwrap_or_else(PoisonError::into_inner);
+        if frames.len() >= FRAMES_REMEMBERED {
+            frames.pop_front();
+        }
+        frames.extend(info.buffer().and_then(|buffer| buffer.pts()));
+        gst::PadProbeReturn::Ok
+    });
+    src.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let frames = frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let pts = info.buffer().and_then(|buffer| buffer.pts());
+        if pts.is_some_and(|pts| frames.contains(&pts)) { gst::PadProbeReturn::Ok } else { TAKEN }
     });
 }
 
@@ -235,6 +268,7 @@ fn sink(
     let ends = output.clone();
     let track = settings.track;
     let timeline = settings.timeline;
+    let colorimetry = settings.colorimetry.clone();
     let (priming, copied) = (graph.priming, graph.copied);
     // Nothing else in a copied track's way is held by the gate.
     let gate = graph.copied.then(|| Arc::clone(&settings.gate));
@@ -252,16 +286,19 @@ fn sink(
                 let fresh = (caps != last_caps).then(|| caps.clone()).flatten();
                 let shift = priming_ns(priming, caps.as_ref());
                 let timeline = if copied { timeline } else { Timeline::default() };
+                // Taken out with each buffer, whatever becomes of it.
+                let entered = times.as_ref().and_then(Times::next);
                 let Some(mut output) = encoded(&sample, track, fresh, &timeline, copied, shift)
                 else {
                     return Ok(gst::FlowSuccess::Ok);
                 };
-                if let (Some(times), Output::Sample { pts, dts, data, keyframe, .. }) =
-                    (&times, &mut output)
+                if let (true, Output::Sample { pts, dts, data, keyframe, .. }) =
+                    (times.is_some(), &mut output)
                 {
-                    *pts = times.next().unwrap_or(*pts);
+                    *pts = entered.unwrap_or(*pts);
                     *dts = *pts;
-                    let (unit, key) = gpu_encoder::finish(sample.caps(), data);
+                    let (unit, key) =
+                        gpu_encoder::finish(sample.caps(), colorimetry.as_deref(), data);
                     (*data, *keyframe) = (unit.into(), key);
                 }
                 // Only now do they travel; a sample before the start takes none along.

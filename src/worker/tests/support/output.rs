@@ -179,6 +179,22 @@ pub fn encoder_settings(units: &[(u8, Vec<u8>)]) -> Option<String> {
     Some(String::from_utf8_lossy(&unit[..end]).into_owned())
 }
 
+/// The shape of pixels, width by height, and primaries, transfer and matrix as ffprobe names them.
+pub fn looks(whole: &Path) -> (f64, String) {
+    let entries = "stream=sample_aspect_ratio,color_space,color_transfer,color_primaries";
+    let arguments = ["-v", "error", "-select_streams", "v:0", "-show_entries", entries];
+    let rest = ["-of", "default=nw=1:nk=0", whole.to_str().unwrap()];
+    let text = String::from_utf8(capture("ffprobe", &[&arguments[..], &rest].concat())).unwrap();
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or("N/A")
+    };
+    let shape = field("sample_aspect_ratio")
+        .split_once(':')
+        .and_then(|(width, height)| Some(width.parse::<f64>().ok()? / height.parse::<f64>().ok()?));
+    let colours = ["color_primaries", "color_transfer", "color_space"].map(field).join(" ");
+    (shape.unwrap_or(1.0), colours)
+}
+
 /// Structural similarity of the worst and the average picture, frame by frame in order.
 pub fn ssim(ours: &Path, theirs: &Path, directory: &Path) -> (f64, f64, usize) {
     let stats = directory.join("ssim.txt");

@@ -65,6 +65,7 @@ pub fn source(name: &str) -> PathBuf {
             "50",
             "-vf tinterlace=interleave_top,fieldorder=tff -flags +ilme+ildct -x264opts tff=1",
         ),
+        "wide.mkv" => plain(name, "25", "-vf scale=360:288,setsar=64/45"),
         "hevc.mkv" | "hevc.mp4" => {
             clip(name, &format!("{} {} {x265} {AAC}", picture("24000/1001"), sound(7)))
         }
