@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use benches::clip::{self, Clip};
 use benches::play::template;
+use benches::processes::{Process, running};
 use hwtest_suite::{VirtualMachine, built};
 use jellyfin_sim::{CommandLine, Container, Kind, Template};
 
@@ -40,6 +41,12 @@ impl Drop for Node {
 impl Node {
     /// Ready, with the GPU looked at.
     fn start(machine: &VirtualMachine, streams: &str) -> Self {
+        let node = Self::spawn(machine, streams);
+        node.until("the GPU is known", || node.log().contains("works="));
+        node
+    }
+
+    fn spawn(machine: &VirtualMachine, streams: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("rendergate.toml");
         // No warm workers: each starts with its stream, so that one can be told another environment;
@@ -61,9 +68,7 @@ impl Node {
             .stderr(log)
             .spawn()
             .unwrap();
-        let node = Self { gateway, folder };
-        node.until("the GPU is known", || node.log().contains("works="));
-        node
+        Self { gateway, folder }
     }
 
     fn log(&self) -> String {
@@ -200,6 +205,30 @@ fn six_viewers(fault: &str, streams: &str) -> String {
 }
 
 #[test]
+fn a_probe_that_hangs_ends_with_its_gateway() {
+    let mut machine = machine();
+    machine.set("SOFTVA_FAULT", "hang-sync-surface:1");
+    let mut node = Node::spawn(&machine, "");
+    let worker = built("rendergate-worker").canonicalize().unwrap();
+    let gateway = node.gateway.id();
+    let trial = |process: &Process| {
+        let line = fs::read_to_string(format!("/proc/{}/cmdline", process.pid));
+        process.parent == gateway && line.unwrap_or_default().contains("--operation")
+    };
+    let mut hung = None;
+    node.until("a trial runs", || {
+        hung = running(&worker).into_iter().find(trial);
+        hung.is_some()
+    });
+    node.gateway.kill().unwrap();
+    node.gateway.wait().unwrap();
+    let pid = hung.unwrap().pid;
+    node.until("the probe process is gone", || {
+        running(&worker).iter().all(|process| process.pid != pid)
+    });
+}
+
+#[test]
 fn a_driver_that_aborts_costs_one_stream() {
     let log = six_viewers(&format!("abort:{PICTURE}@encode"), "");
     assert!(log.contains("worker lost") && log.contains("signal 6"), "{log}");
@@ -209,7 +238,7 @@ fn a_driver_that_aborts_costs_one_stream() {
 fn a_driver_that_hangs_costs_one_stream() {
     let fault = format!("hang-sync-surface:{PICTURE}@encode");
     let log = six_viewers(&fault, "stall_seconds = 8\n");
-    assert!(log.contains("made no frame for too long"), "{log}");
+    assert!(log.contains("stood still for too long"), "{log}");
 }
 
 #[test]

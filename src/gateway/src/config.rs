@@ -25,10 +25,9 @@ pub const DEFAULT_ACCEPT_SECONDS: f64 = 2.5;
 /// Seconds for a worker to report its running graph. Reading the head of a file from a sleeping
 /// disk can take ten.
 pub const DEFAULT_RUNNING_SECONDS: f64 = 20.0;
-/// Seconds without a frame after which a worker counts as hung. Drivers reset a GPU that hangs within
-/// ten; a disk that wakes up, or a seek into the middle of a long group of pictures on a busy
-/// machine, takes as many.
-pub const DEFAULT_STALL_SECONDS: f64 = 30.0;
+/// Seconds in which nothing is decoded nor written, after which a worker counts as hung. Drivers reset
+/// a GPU that hangs within ten; a sleeping disk or a share that comes back takes longer.
+pub const DEFAULT_STALL_SECONDS: f64 = 60.0;
 /// Seconds for a worker to end after `q`. Jellyfin itself kills its ffmpeg after five.
 pub const DEFAULT_QUIT_SECONDS: f64 = 10.0;
 /// Workers kept warm: one for the next viewer, one for the seek that follows at once.
@@ -113,7 +112,7 @@ pub struct Streams {
     pub accept_seconds: f64,
     /// How long a worker may take to report that it runs, in seconds.
     pub running_seconds: f64,
-    /// How long a stream that isn't paused may go without a frame, in seconds.
+    /// How long a stream that isn't paused may stand still, in seconds.
     pub stall_seconds: f64,
     /// How long a worker may take to end after `q`, in seconds.
     pub quit_seconds: f64,

@@ -80,10 +80,12 @@ impl Gpus {
 
     /// What a stream that starts now may run on.
     ///
+    /// One that encodes no picture has no use for a GPU.
+    ///
     /// # Errors
     /// Why it may not run here at all, for people.
-    pub(crate) fn allowance(&self) -> Result<Allowance, String> {
-        let software = self.backend != Backend::Vaapi;
+    pub(crate) fn allowance(&self, encodes_video: bool) -> Result<Allowance, String> {
+        let software = self.backend != Backend::Vaapi || !encodes_video;
         let device = match &*self.known.borrow() {
             Known::Found(device) => Some(device.clone()),
             Known::Unwanted => None,
@@ -125,21 +127,23 @@ mod tests {
     fn software_is_the_rest_unless_it_is_not_wanted() {
         let nothing = || Known::Nothing("no render node".into());
         for known in [Known::Looking, nothing()] {
-            let allowed = gpus(Backend::Auto, known).allowance().unwrap();
+            let allowed = gpus(Backend::Auto, known).allowance(true).unwrap();
             assert!(allowed.software && allowed.device.is_none());
         }
-        let refused = gpus(Backend::Vaapi, nothing()).allowance().unwrap_err();
+        let refused = gpus(Backend::Vaapi, nothing()).allowance(true).unwrap_err();
         assert_eq!(refused, "gpu.backend is vaapi, and there is no GPU: no render node");
-        assert!(gpus(Backend::Vaapi, Known::Looking).allowance().is_err());
+        assert!(gpus(Backend::Vaapi, Known::Looking).allowance(true).is_err());
+        // Copies and sound run anywhere.
+        assert!(gpus(Backend::Vaapi, nothing()).allowance(false).unwrap().software);
         let device = Arc::new(Device {
             node: "/dev/dri/renderD128".into(),
             driver: "a driver".into(),
             abilities: Default::default(),
             deinterlacer: None,
         });
-        let allowed = gpus(Backend::Vaapi, Known::Found(device)).allowance().unwrap();
+        let allowed = gpus(Backend::Vaapi, Known::Found(device)).allowance(true).unwrap();
         assert!(!allowed.software && allowed.device.is_some());
-        let allowed = gpus(Backend::Software, Known::Unwanted).allowance().unwrap();
+        let allowed = gpus(Backend::Software, Known::Unwanted).allowance(true).unwrap();
         assert!(allowed.software && allowed.device.is_none());
     }
 

@@ -18,8 +18,9 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use ffmpeg_args::VideoAction;
 use session::{
-    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL, Progress,
+    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL,
     WorkerToGateway,
 };
 use tokio::sync::watch;
@@ -68,15 +69,16 @@ pub(crate) struct Stream<'a> {
     arrived: Instant,
     /// When it is too late, and for what.
     deadline: Option<(Instant, Late)>,
-    /// The last progress, to see whether there is any.
-    seen: Progress,
+    /// What had been decoded and written when last heard of, to see whether it moves.
+    decoded: u64,
+    frames: u64,
 }
 
 /// What a worker is too late for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Late {
     Running,
-    Frame,
+    Moving,
     End,
 }
 
@@ -84,7 +86,7 @@ impl Late {
     fn words(self) -> &'static str {
         match self {
             Self::Running => "didn't run its graph in time",
-            Self::Frame => "made no frame for too long",
+            Self::Moving => "stood still for too long",
             Self::End => "didn't end in time after quit",
         }
     }
@@ -99,7 +101,9 @@ pub(crate) async fn start<'a>(
     arrived: Instant,
 ) -> Option<Stream<'a>> {
     let limits = &context.config.streams;
-    let allowance = match context.gpus.allowance() {
+    let video = job.transcode.video.as_ref().map(|video| &video.action);
+    let encodes_video = matches!(video, Some(VideoAction::Encode(_)));
+    let allowance = match context.gpus.allowance(encodes_video) {
         Ok(allowance) => allowance,
         Err(reason) => {
             decline(context, &mut hook, Declined::new("no_gpu", reason)).await;
@@ -145,7 +149,8 @@ pub(crate) async fn start<'a>(
                     job,
                     arrived,
                     deadline,
-                    seen: Progress::default(),
+                    decoded: 0,
+                    frames: 0,
                 });
             }
             Err(error) => {
@@ -293,14 +298,14 @@ impl Stream<'_> {
     }
 
     /// From now on the worker has so long.
-    fn expect_a_frame(&mut self) {
+    fn expect_movement(&mut self) {
         let at = Instant::now() + duration(self.limits.stall_seconds);
-        self.deadline = Some((at, Late::Frame));
+        self.deadline = Some((at, Late::Moving));
     }
 
-    fn a_frame_came(&mut self) {
-        if self.deadline.is_some_and(|(_, late)| late == Late::Frame) {
-            self.expect_a_frame();
+    fn it_moves(&mut self) {
+        if self.deadline.is_some_and(|(_, late)| late == Late::Moving) {
+            self.expect_movement();
         }
     }
 
@@ -316,12 +321,12 @@ impl Stream<'_> {
             }
             Control::Pause => {
                 self.entry.with(|record| record.state = State::Paused);
-                self.deadline = self.deadline.filter(|(_, late)| *late != Late::Frame);
+                self.deadline = self.deadline.filter(|(_, late)| *late != Late::Moving);
             }
             Control::Resume => {
                 self.entry.with(|record| record.state = State::Running);
                 if self.deadline.is_none() {
-                    self.expect_a_frame();
+                    self.expect_movement();
                 }
             }
         }
@@ -347,7 +352,7 @@ impl Stream<'_> {
                 if self.deadline.is_some_and(|(_, late)| late == Late::Running) {
                     self.deadline = None;
                     if !paused {
-                        self.expect_a_frame();
+                        self.expect_movement();
                     }
                 }
                 self.entry.with(|record| {
@@ -364,10 +369,16 @@ impl Stream<'_> {
                 };
                 GatewayToHook::Running { backend, description }
             }
+            WorkerToGateway::Alive { decoded } => {
+                if std::mem::replace(&mut self.decoded, decoded) != decoded {
+                    self.it_moves();
+                }
+                return Ok(());
+            }
             WorkerToGateway::Committed => GatewayToHook::Committed,
             WorkerToGateway::SegmentComplete { number } => {
                 self.job.output.segment_complete(number);
-                self.a_frame_came();
+                self.it_moves();
                 if self.entry.with(|record| record.segment_complete()) {
                     let took = self.arrived.elapsed();
                     self.context.metrics.first_segment(took.as_secs_f64());
@@ -377,9 +388,8 @@ impl Stream<'_> {
             }
             WorkerToGateway::Progress(progress) => {
                 self.entry.with(|record| record.progress(progress));
-                if (progress.frames, progress.bytes) != (self.seen.frames, self.seen.bytes) {
-                    self.seen = progress;
-                    self.a_frame_came();
+                if std::mem::replace(&mut self.frames, progress.frames) != progress.frames {
+                    self.it_moves();
                 }
                 if !self.hook.is_flushed() {
                     // A hook that is behind needs the latest, not all.

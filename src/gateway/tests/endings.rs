@@ -146,14 +146,14 @@ fn worker_hangs_at_the_start() {
 }
 
 #[test]
-fn worker_makes_no_frame_any_more() {
+fn worker_stands_still() {
     let gateway = Gateway::ready("[streams]\nstall_seconds = 0.4\n");
     let mut hook = gateway.hook("every=5,stall=3");
     let worker = gateway.worker_of(hook.accepted());
     hook.segment(7);
     let (fault, reason) = hook.failed();
     assert_eq!(fault, Fault::Worker);
-    assert!(reason.contains("made no frame for too long"), "{reason}");
+    assert!(reason.contains("stood still for too long"), "{reason}");
     until("the worker is gone", || worker.is_none_or(is_gone));
     gateway.out_is_clean();
     gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 1");

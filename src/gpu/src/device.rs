@@ -69,9 +69,13 @@ impl NodeReport {
 }
 
 impl Machine {
-    /// The first GPU that streams may use.
+    /// The GPU that streams may use: of those that encode or decode anything the one that can do
+    /// most, the first of equals.
     pub fn device(&self) -> Option<Device> {
-        self.nodes.iter().find_map(NodeReport::device)
+        let devices = self.nodes.iter().filter_map(NodeReport::device);
+        let codes = |device: &Device| device.abilities.keys().any(|one| *one != Operation::Scale);
+        // The last of equals is what max_by_key would give.
+        devices.filter(codes).rev().max_by_key(|device| device.abilities.len())
     }
 }
 

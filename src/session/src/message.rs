@@ -196,6 +196,11 @@ pub enum WorkerToGateway {
         /// One line for people.
         description: String,
     },
+    /// The stream moves, though nothing may come of it yet; twice a second.
+    Alive {
+        /// Pictures and sounds decoded (or packets copied) so far, those before the start too.
+        decoded: u64,
+    },
     /// See [`GatewayToHook::Committed`].
     Committed,
     /// See [`GatewayToHook::SegmentComplete`].

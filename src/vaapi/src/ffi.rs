@@ -48,13 +48,13 @@ pub(crate) struct Attribute {
 
 /// `VASurfaceAttrib`.
 #[derive(Debug, Clone, Copy, Default)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub(crate) struct SurfaceAttribute {
     pub(crate) kind: c_int,
     pub(crate) flags: u32,
     pub(crate) value_kind: c_int,
-    /// A union of an integer, a float and pointers. As two numbers, the first is the integer, and
-    /// what lies before it keeps the pointer's alignment.
+    /// A union of an integer, a float and pointers. As two numbers, the first is the integer; the
+    /// whole is aligned as its pointers are.
     padding: u32,
     pub(crate) value: c_int,
     value_rest: u32,

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,9 +13,13 @@ use std::thread;
 use std::time::Duration;
 
 use gpu::Operation;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+/// No answer of a probe process is waited for so long.
+const LONGEST_PROBE: Duration = Duration::from_secs(60);
 /// Time to clear away after the gateway's death before the process ends in any case.
 const CLEAR_AWAY: Duration = Duration::from_secs(2);
 
@@ -87,7 +91,14 @@ fn probe_arguments(
     }
 }
 
+/// A driver may hang this process where nothing but its end helps, and whoever waited for it may be
+/// gone by then.
 fn probe(node: &str, trial: Option<(Operation, String)>) -> ExitCode {
+    match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(answer) => drop(thread::spawn(move || end_without_reader(&answer))),
+        Err(error) => eprintln!("rendergate-worker: can't watch for its reader: {error}"),
+    }
+    thread::spawn(|| end_after(LONGEST_PROBE));
     let trial = trial.as_ref().map(|(operation, element)| (*operation, element.as_str()));
     match probe::answer(Path::new(node), trial) {
         Ok(()) => ExitCode::SUCCESS,
@@ -105,7 +116,7 @@ fn outlive_sigterm() -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM])?;
     thread::spawn(move || {
         if signals.forever().next().is_some() {
-            end_anyway();
+            end_after(CLEAR_AWAY);
         }
     });
     Ok(())
@@ -116,10 +127,25 @@ fn outlive_sigxfsz() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
+/// Ends the process once nobody reads its answer any more. Not a signal at the parent's death: the
+/// parent may die before that is asked for.
+fn end_without_reader(answer: &OwnedFd) {
+    let mut watched = [PollFd::new(answer, PollFlags::empty())];
+    if poll(&mut watched, None).is_ok() {
+        end_now();
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the last resort of a process that doesn't end")]
-fn end_anyway() {
-    thread::sleep(CLEAR_AWAY);
-    std::process::exit(1);
+fn end_after(time: Duration) {
+    thread::sleep(time);
+    end_now();
+}
+
+/// Without exit handlers: a driver that hangs may have some.
+fn end_now() -> ! {
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::abort()
 }
 
 #[cfg(test)]

@@ -352,6 +352,8 @@ impl Stream {
             return;
         }
         self.clock.reported = Instant::now();
+        let alive = WorkerToGateway::Alive { decoded: self.gate.passed() };
+        let _ = session::send(self.channel.as_fd(), &alive, &[]);
         if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
             self.send_progress(&counters);
         }

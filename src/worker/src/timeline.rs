@@ -5,6 +5,7 @@
 //! running time of a segment; the elements of `elements` translate once, at the end of decoding,
 //! and from there on timestamps are source time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use gstreamer as gst;
@@ -49,6 +50,7 @@ pub fn signed_ns(time: gst::Signed<gst::ClockTime>) -> i64 {
 pub struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
+    passed: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -60,12 +62,19 @@ struct GateState {
 impl Gate {
     /// Waits while paused; false once the stream is to end.
     pub fn pass(&self) -> bool {
+        self.passed.fetch_add(1, Ordering::Relaxed);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self
             .changed
             .wait_while(state, |state| state.paused && !state.stopped)
             .unwrap_or_else(PoisonError::into_inner);
         !state.stopped
+    }
+
+    /// How many pictures, sounds and copied packets have come this far, wanted or not: whether the
+    /// stream is alive.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Closes or opens it.

@@ -112,6 +112,7 @@ impl Run {
                 WorkerToGateway::Running { backend, description, .. } => {
                     (report.backend, report.description) = (backend, description);
                 }
+                WorkerToGateway::Alive { .. } => {}
                 WorkerToGateway::Committed => report.committed = true,
                 WorkerToGateway::SegmentComplete { number } => {
                     report.segments.push((number, self.started.elapsed()));
