@@ -19,11 +19,12 @@ use session::{Channel, Control, GatewayToHook, HookToGateway, PROTOCOL, StreamId
 /// Longer than anything takes, on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Records its arguments, stdin and the state of its process, then exits with 42.
+/// Records its arguments, stdin and the state of its process, then exits with 42. Signals are those
+/// of the one who looks: the shell blocks its own for a moment as it starts it.
 const REAL: &str = r#"#!/bin/sh
 printf '%s\0' "$@" > "$RECORD/argv"
 cat > "$RECORD/stdin"
-grep -E '^Sig(Blk|Ign|Cgt)' /proc/$$/status > "$RECORD/signals"
+grep -E '^Sig(Blk|Ign)' /proc/self/status > "$RECORD/signals"
 grep flags /proc/$$/fdinfo/0 > "$RECORD/stdin-flags"
 ls /proc/$$/fd > "$RECORD/descriptors"
 echo "the real one, called $0" >&2
