@@ -284,6 +284,8 @@ impl Stream {
                 self.writer.push(Sample { track, pts, dts, duration, keyframe, data })
             }
             Output::End { track } => self.writer.end(track),
+            // Elements that are cut off may complain of it; what they gave before is written.
+            Output::Error { .. } if self.quitting.is_some() => Ok(()),
             Output::Error { message, fault: Fault::Input } if self.writer.has_begun() => {
                 self.broken_input.get_or_insert(message);
                 self.quit();
