@@ -17,6 +17,11 @@ pub struct TestGpu {
 }
 
 impl TestGpu {
+    /// Whether it decodes at all.
+    pub fn decodes(&self) -> bool {
+        self.device.abilities.keys().any(|operation| operation.name().starts_with("decode"))
+    }
+
     /// Whether it encodes at all.
     pub fn encodes(&self) -> bool {
         self.device.abilities.keys().any(|operation| operation.name().starts_with("encode"))
