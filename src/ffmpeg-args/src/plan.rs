@@ -148,8 +148,88 @@ pub struct VideoEncode {
     pub scale: Option<Scale>,
     /// Upper bound on or fixed output frame rate (`fps=`, `-r`), as a fraction.
     pub frame_rate: Option<(u32, u32)>,
-    /// Colour tags asserted at the head of the chain (`setparams`).
+    /// Colour tags that the output carries: those asserted at the head of the chain
+    /// (`setparams`), or with a tone mapping those that it maps to.
     pub colour: Option<ColourTags>,
+    /// How the picture is turned, before anything looks at its sides.
+    #[serde(default)]
+    pub turn: Turn,
+    /// From HDR to SDR.
+    #[serde(default)]
+    pub tone_map: Option<ToneMap>,
+}
+
+/// How a picture is turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turn {
+    /// As the container's display matrix says, which ffmpeg does of itself.
+    #[default]
+    AsMarked,
+    /// Not at all, whatever the container says (`-noautorotate`).
+    Never,
+    /// A quarter clockwise (`transpose_vaapi=dir=clock`), `-noautorotate` beside it.
+    Clockwise,
+    /// A quarter counterclockwise (`dir=cclock`), likewise.
+    CounterClockwise,
+    /// By half (`dir=reversal`), likewise.
+    Half,
+}
+
+/// From HDR to SDR of BT.709 and 8 bits (contract 2.5). Whoever runs the plan may map by the GPU's
+/// own means where `curve` leaves that open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToneMap {
+    /// The source's transfer, as the command asserts it (`setparams=color_trc=`).
+    pub from: HdrTransfer,
+    /// What leads the source's light to the display's.
+    pub curve: ToneCurve,
+    /// `peak=`: the display's peak in the filter's own unit, as given; 0 or none is its default.
+    pub peak: Option<f64>,
+    /// `desat=`: how far bright colours fade to white; 0 is not at all.
+    pub desaturation: Option<f64>,
+    /// `param=` of the curve.
+    pub parameter: Option<f64>,
+    /// `tonemap_mode=` as given (`max`, `rgb`, `lum`, `itp`).
+    pub mode: Option<String>,
+    /// `procamp_vaapi=b=`: added to the picture's brightness before it is mapped, -100 to 100.
+    pub brightness: Option<f64>,
+    /// `procamp_vaapi=c=`: factor of its contrast, 0 to 10.
+    pub contrast: Option<f64>,
+}
+
+/// Transfer of an HDR source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HdrTransfer {
+    /// `smpte2084`: PQ of HDR10 and of Dolby Vision with an HDR10 base.
+    Pq,
+    /// `arib-std-b67`: HLG.
+    Hlg,
+}
+
+/// Curve of a tone mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToneCurve {
+    /// Whatever the driver has (`tonemap_vaapi`).
+    Driver,
+    /// ITU-R BT.2390, Jellyfin's default.
+    Bt2390,
+    /// Named by the filters alike.
+    Hable,
+    /// `x / (x + 1)`.
+    Reinhard,
+    /// Linear up to a knee.
+    Mobius,
+    /// A power.
+    Gamma,
+    /// Stretched.
+    Linear,
+    /// Cut off.
+    Clip,
+    /// None: out of range values are desaturated alone.
+    None,
 }
 
 /// Codec of an encoded picture.

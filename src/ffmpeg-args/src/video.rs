@@ -6,7 +6,7 @@ use crate::kinds::VIDEO_CODEC;
 use crate::numbers::{amount, decimal, frame_rate, whole};
 use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, VIDEO, VIDEO_OR_BARE, shown, value};
 use crate::{
-    Keyframes, Passthrough, RateControl, StreamRef, Verdict, Video, VideoAction, VideoCodec,
+    Keyframes, Passthrough, RateControl, StreamRef, Turn, Verdict, Video, VideoAction, VideoCodec,
     VideoEncode,
 };
 
@@ -147,6 +147,8 @@ fn encode(unread: &mut Unread<'_>, encoder: &str, start: Memory) -> Verdict<Vide
         scale: chain.scale,
         frame_rate,
         colour: chain.colour,
+        turn: Turn::AsMarked,
+        tone_map: None,
     };
     unread.drop_effectless(EFFECTLESS)?;
     unread.flag(&[("noautoscale", BARE)]);

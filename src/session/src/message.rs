@@ -20,7 +20,7 @@ use gpu::Device;
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

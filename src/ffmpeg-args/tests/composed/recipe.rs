@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use ffmpeg_args::{
     Audio, AudioAction, AudioCodec, AudioEncode, ColourTags, Container, Deinterlace, HlsOutput,
-    Input, Keyframes, PlaylistType, RateControl, Scale, StreamRef, StreamSelect, Transcode, Video,
-    VideoAction, VideoCodec, VideoEncode, split_command_line,
+    Input, Keyframes, PlaylistType, RateControl, Scale, StreamRef, StreamSelect, Transcode, Turn,
+    Video, VideoAction, VideoCodec, VideoEncode, split_command_line,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -505,6 +505,8 @@ impl Recipe {
                 transfer: own("bt709"),
                 matrix: own("bt709"),
             }),
+            turn: Turn::AsMarked,
+            tone_map: None,
         }
     }
 

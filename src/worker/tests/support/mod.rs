@@ -224,6 +224,8 @@ fn encode() -> VideoEncode {
             transfer: "bt709".into(),
             matrix: "bt709".into(),
         }),
+        turn: Turn::AsMarked,
+        tone_map: None,
     }
 }
 
