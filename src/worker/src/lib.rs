@@ -22,6 +22,7 @@ pub mod graph;
 pub mod link;
 pub mod mpegts;
 pub mod pads;
+pub mod parsed;
 pub mod pipeline;
 pub mod reorder;
 pub mod run;

@@ -53,6 +53,8 @@ pub struct Stream {
     pub ahead_ns: i64,
     /// Buffers say when they are to be decoded.
     pub has_dts: bool,
+    /// The first buffers of pictures whose size the container doesn't state.
+    pub head: Vec<gst::Buffer>,
     /// It has come to its end.
     pub ended: bool,
 }
@@ -121,6 +123,7 @@ fn add(shared: &Shared, pad: &gst::Pad, kind: Kind, raw: bool) {
         first_ns: None,
         ahead_ns: 0,
         has_dts: false,
+        head: Vec::new(),
         ended: false,
     });
     drop(seen);
@@ -178,6 +181,9 @@ fn observe(
     let stream = &mut seen.streams[index];
     let taken = match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) => {
+            if stream.kind == Kind::Video && stream.head.len() < frame_rate::ENOUGH && !sized(pad) {
+                stream.head.push(buffer.clone());
+            }
             note(stream, pad, buffer, raw);
             gst::PadProbeReturn::Drop
         }
@@ -212,6 +218,11 @@ fn note(stream: &mut Stream, pad: &gst::Pad, buffer: &gst::Buffer, raw: bool) {
     if raw || segment.start().is_none_or(|start| pts >= start) {
         stream.times_ns.push(own);
     }
+}
+
+fn sized(pad: &gst::Pad) -> bool {
+    let caps = pad.current_caps();
+    caps.is_some_and(|caps| caps.structure(0).is_some_and(|s| s.has_field("width")))
 }
 
 fn kind_of(pad: &gst::Pad) -> Kind {

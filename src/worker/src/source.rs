@@ -20,7 +20,7 @@ use crate::elements::FileSource;
 use crate::pads::{self, LEAD_NS, Phase, Seen, Shared, lock};
 use crate::stages::{Chain, Clock, Demuxer, SeekTo, SourceStream, Stages};
 use crate::tracks::{self, Track};
-use crate::{frame_rate, mpegts};
+use crate::{frame_rate, mpegts, parsed};
 
 pub use crate::pads::Kind;
 
@@ -192,13 +192,20 @@ impl Source {
 
     /// A stream as the graph's description needs it.
     pub fn stream(&self, index: usize, stages: &Stages) -> SourceStream {
-        let caps = self.caps(index);
-        let structure = caps.structure(0);
+        let stated = self.caps(index);
         let find = |chains: &[Chain]| {
             chains.iter().position(|chain| {
-                chain.caps.parse::<gst::Caps>().is_ok_and(|taken| taken.can_intersect(&caps))
+                chain.caps.parse::<gst::Caps>().is_ok_and(|taken| taken.can_intersect(&stated))
             })
         };
+        let decoder = find(&stages.decoders);
+        let parser = decoder.and_then(|index| stages.decoders[index].chain.first());
+        let head = std::mem::take(&mut lock(&self.seen).streams[index].head);
+        let caps = parser
+            .filter(|_| !head.is_empty())
+            .and_then(|parser| parsed::caps(&parser.element, &stated, &head))
+            .unwrap_or_else(|| stated.clone());
+        let structure = caps.structure(0);
         // A decoder on a GPU is only for streams that say all it has to know.
         let certain = |chain: &Chain| {
             chain.caps.parse::<gst::Caps>().is_ok_and(|taken| caps.is_subset(&taken))
@@ -212,7 +219,7 @@ impl Source {
             caps: structure.map_or_else(String::new, short_caps),
             gpu_decoder,
             size: pixels("width").zip(pixels("height")),
-            decoder: find(&stages.decoders),
+            decoder,
             copy: find(&stages.copies),
         }
     }
@@ -331,6 +338,7 @@ impl Source {
     pub fn release(&self, indices: &[usize]) {
         let mut seen = lock(&self.seen);
         seen.phase = Phase::Open;
+        seen.streams.iter_mut().for_each(|stream| stream.head.clear());
         let mut probes = Vec::new();
         for index in indices {
             let stream = &mut seen.streams[*index];
