@@ -11,51 +11,13 @@
 //!   front of scale.
 
 use crate::filters::Filter;
+use crate::memory::{Device, Memory};
 use crate::numbers::{frame_rate, whole};
-use crate::{ColourTags, Deinterlace, Passthrough, Scale, Verdict, expression};
-
-/// Where a picture lies between two filters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Memory {
-    /// Main memory.
-    System,
-    /// VA-API surface.
-    Vaapi,
-    /// Quick Sync surface.
-    Qsv,
-    /// CUDA memory.
-    Cuda,
-    /// Behind `hwmap` or `hwdownload`: the `format` that must follow says in what. With a derived
-    /// device it must be that one's.
-    Mapped(Option<Device>),
-}
-
-/// A device as `hwmap` and `hwupload` derive it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Device {
-    Vaapi,
-    Qsv,
-    Cuda,
-}
-
-impl Device {
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        match name {
-            "vaapi" => Some(Self::Vaapi),
-            "qsv" => Some(Self::Qsv),
-            "cuda" => Some(Self::Cuda),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn memory(self) -> Memory {
-        match self {
-            Self::Vaapi => Memory::Vaapi,
-            Self::Qsv => Memory::Qsv,
-            Self::Cuda => Memory::Cuda,
-        }
-    }
-}
+use crate::tone::{self, Adjusted};
+use crate::{
+    ColourTags, Deinterlace, HdrTransfer, Passthrough, Scale, ToneMap, Turn, Verdict, expression,
+    turning,
+};
 
 /// What a chain asks for, and where it leaves the picture.
 #[derive(Debug)]
@@ -64,6 +26,9 @@ pub(crate) struct Chain {
     pub deinterlace: Option<Deinterlace>,
     pub scale: Option<Scale>,
     pub frame_rate: Option<(u32, u32)>,
+    /// The filter that turns the picture.
+    pub turn: Option<Turn>,
+    pub tone_map: Option<ToneMap>,
     /// `fps` in front of the deinterlacer.
     pub rate_before_deinterlace: bool,
     /// A format of 8 bits was asked for last.
@@ -71,7 +36,13 @@ pub(crate) struct Chain {
     pub memory: Memory,
     /// The device that a bare `hwupload` goes to: the encoder's.
     encoder: Option<Device>,
-    sized: bool,
+    /// HDR that is asserted, of which a tone mapping must make SDR.
+    pub(crate) hdr: Option<HdrTransfer>,
+    /// Said for the tone mapping that must come next.
+    pub(crate) adjusted: Option<Adjusted>,
+    pub(crate) sized: bool,
+    /// A scaler was asked for a format alone.
+    formatted: bool,
 }
 
 /// A filter and its reduction.
@@ -88,6 +59,12 @@ const STAGES: &[Stage] = &[
     (&["hwupload", "hwupload_vaapi", "hwupload_cuda"], Chain::upload),
     (&["hwdownload"], Chain::download),
     (&["hwmap"], Chain::map),
+    (&["transpose_vaapi", "transpose_cuda", "transpose_vulkan", "flip_vulkan"], Chain::transpose),
+    (&["tonemap_opencl", "tonemap_cuda", "tonemapx"], Chain::map_tones),
+    (&["procamp_vaapi"], Chain::adjust),
+    (&["tonemap_vaapi"], Chain::map_tones_on_vaapi),
+    (&["libplacebo"], Chain::place),
+    (&["scale_vulkan"], Chain::copy_on_vulkan),
 ];
 
 /// Filters that are understood and not offered, by the head of their names.
@@ -97,8 +74,7 @@ const UNOFFERED: &[&str] = &[
     "ass",
     "alphasrc",
     "tonemap",
-    "procamp",
-    "libplacebo",
+    "flip_",
     "transpose",
     "zscale",
     "zoompan",
@@ -129,8 +105,13 @@ pub(crate) fn reduce(filters: &[Filter], start: Memory, encoder: Option<Device>)
         rate_before_deinterlace: false,
         eight_bit: false,
         memory: start,
+        turn: None,
+        tone_map: None,
         encoder,
+        hdr: None,
+        adjusted: None,
         sized: false,
+        formatted: false,
     };
     // What is not offered is said first: it explains the command better than what surrounds it.
     for filter in filters {
@@ -139,26 +120,34 @@ pub(crate) fn reduce(filters: &[Filter], start: Memory, encoder: Option<Device>)
             return Err(Passthrough::feature(format!("filter {}", filter.name)));
         }
     }
+    if let Some(filter) = filters.iter().find(|filter| tone::maps_tones(filter))
+        && !filters.iter().any(|filter| filter.name == "setparams")
+    {
+        return Err(tone::unasserted(filter));
+    }
     for filter in filters {
         let stage = STAGES.iter().find(|(names, _)| names.contains(&filter.name.as_str()));
         let (_, step) = stage.ok_or_else(|| filter.refuse("not a known filter"))?;
+        if chain.adjusted.is_some() && filter.name != "tonemap_vaapi" {
+            return Err(filter.refuse("between procamp_vaapi and its tone mapping"));
+        }
         step(&mut chain, filter)?;
+    }
+    if chain.hdr.is_some() && chain.tone_map.is_none() {
+        return Err(Passthrough::feature("HDR that no filter maps to SDR"));
     }
     Ok(chain)
 }
 
 impl Chain {
-    fn demand(&self, filter: &Filter, memory: Memory) -> Verdict<()> {
+    pub(crate) fn demand(&self, filter: &Filter, memory: Memory) -> Verdict<()> {
         if self.memory == memory {
             return Ok(());
         }
-        Err(filter.refuse(&format!("works on {memory:?}, the picture is in {:?}", self.memory)))
+        Err(filter.refuse(&format!("works on {memory}, the picture is in {}", self.memory)))
     }
 
     fn colour_tags(&mut self, filter: &Filter) -> Verdict<()> {
-        if self.colour.is_some() || self.deinterlace.is_some() || self.sized {
-            return Err(filter.refuse("not at the head of the chain"));
-        }
         let mut options = filter.options(&[])?;
         let mut tag = |key| {
             options
@@ -172,13 +161,20 @@ impl Chain {
             matrix: tag("colorspace")?,
         };
         options.finish()?;
-        // Other tags head a tone mapping chain.
-        for name in [&tags.primaries, &tags.transfer, &tags.matrix] {
-            if name != "bt709" {
-                return Err(Passthrough::feature(format!("filter setparams: {name}")));
-            }
+        let hdr = tone::asserted(&tags).ok_or_else(|| {
+            let ColourTags { primaries, transfer, matrix } = &tags;
+            filter.refuse(&format!("{primaries}, {transfer}, {matrix}"))
+        })?;
+        // Behind Quick Sync's tone mapping SDR is asserted once more.
+        if self.tone_map.is_some() && hdr.is_none() {
+            return Ok(());
         }
-        self.colour = Some(tags);
+        let touched = self.deinterlace.is_some() || self.turn.is_some() || self.sized;
+        if touched || self.formatted || self.colour.is_some() || self.hdr.is_some() {
+            return Err(filter.refuse("not at the head of the chain"));
+        }
+        self.hdr = hdr;
+        self.colour = hdr.is_none().then_some(tags);
         Ok(())
     }
 
@@ -197,7 +193,7 @@ impl Chain {
     /// yadif and bwdif, alike but for the rate they have by default.
     fn weave(&mut self, filter: &Filter) -> Verdict<()> {
         let on_cuda = filter.name.ends_with("_cuda");
-        self.demand(filter, if on_cuda { Memory::Cuda } else { Memory::System })?;
+        self.demand(filter, if on_cuda { Memory::On(Device::Cuda) } else { Memory::System })?;
         let mut options = filter.options(&["mode", "parity", "deint"])?;
         let per_field = options.read("mode", |mode| match mode {
             "0" | "send_frame" => Some(false),
@@ -213,7 +209,7 @@ impl Chain {
     fn deinterlace_on_gpu(&mut self, filter: &Filter) -> Verdict<()> {
         let mut options = filter.options(&["mode", "rate"])?;
         let per_field = if filter.name == "deinterlace_vaapi" {
-            self.demand(filter, Memory::Vaapi)?;
+            self.demand(filter, Memory::On(Device::Vaapi))?;
             options.read("mode", |mode| (mode == "default").then_some(()))?;
             let rate = options.read("rate", |rate| match rate {
                 "frame" => Some(false),
@@ -222,7 +218,7 @@ impl Chain {
             })?;
             rate.unwrap_or(false)
         } else {
-            self.demand(filter, Memory::Qsv)?;
+            self.demand(filter, Memory::On(Device::Qsv))?;
             options.read("mode", |mode| matches!(mode, "2" | "advanced").then_some(()))?;
             // This filter has no rate to choose: it always gives one picture per field.
             true
@@ -232,8 +228,9 @@ impl Chain {
     }
 
     fn deinterlaced(&mut self, filter: &Filter, per_field: bool) -> Verdict<()> {
-        if self.deinterlace.is_some() || self.sized {
-            return Err(filter.refuse("behind another deinterlacer or a scaler"));
+        let late = self.turn.is_some() || self.sized || self.formatted || self.tone_map.is_some();
+        if self.deinterlace.is_some() || late {
+            return Err(filter.refuse("behind another deinterlacer, a turn or a scaler"));
         }
         self.deinterlace = Some(Deinterlace { per_field });
         Ok(())
@@ -259,41 +256,73 @@ impl Chain {
     }
 
     fn scale_on_gpu(&mut self, filter: &Filter) -> Verdict<()> {
-        let memory = match filter.name.as_str() {
-            "scale_vaapi" => Memory::Vaapi,
-            "scale_cuda" => Memory::Cuda,
-            _ => Memory::Qsv,
+        let device = match filter.name.as_str() {
+            "scale_vaapi" => Device::Vaapi,
+            "scale_cuda" => Device::Cuda,
+            _ => Device::Qsv,
         };
-        self.demand(filter, memory)?;
+        self.demand(filter, Memory::On(device))?;
         let mut options = filter.options(&["w", "h"])?;
-        let size = (options.take("w"), options.take("h"));
+        let mut size = (options.take("w"), options.take("h"));
         let format = options.take("format");
         options.read("extra_hw_frames", whole::<u32>)?;
+        let (mut turn, mut maps) = (None, false);
+        if filter.name == "vpp_qsv" {
+            turn = options.read("transpose", turning::direction)?;
+            maps = options.read("tonemap", |text| (text == "1").then_some(()))?.is_some();
+            options.read("async_depth", whole::<u32>)?;
+            options.read("passthrough", |text| (text == "0").then_some(()))?;
+        }
         options.finish()?;
+        if let Some(turn) = turn {
+            self.turned(filter, turn)?;
+            // The filter takes the sides of the picture before it is turned.
+            if turn != Turn::Half {
+                size = (size.1, size.0);
+            }
+        }
+        if maps {
+            self.tone_mapped(self.tone_map_by_driver(filter)?);
+        }
         match format {
             None => {}
             Some("nv12" | "yuv420p") => self.eight_bit = true,
-            Some("p010" | "p010le") => self.eight_bit = false,
+            Some("p010" | "p010le") if !maps => self.eight_bit = false,
             Some(other) => return Err(filter.refuse(&format!("format={other}"))),
         }
         match size {
             // Jellyfin has the scaler convert the format of a picture that keeps its size.
-            (None, None) if format.is_some() && !self.sized => {
-                self.sized = true;
+            (None, None) if format.is_some() && !self.formatted => {
+                self.formatted = true;
                 Ok(())
             }
-            (Some(width), Some(height)) => {
-                let scale = expression::fixed(width, height)
-                    .ok_or_else(|| filter.refuse(&format!("{width}x{height}")))?;
-                self.scaled(filter, scale)
-            }
-            _ => Err(filter.refuse("without width and height")),
+            size => self.sized_exactly(filter, size),
         }
     }
 
+    /// Width and height as a filter of a GPU's takes them, numbers both.
+    pub(crate) fn sized_exactly(
+        &mut self,
+        filter: &Filter,
+        size: (Option<&str>, Option<&str>),
+    ) -> Verdict<()> {
+        let (Some(width), Some(height)) = size else {
+            return Err(filter.refuse("without width and height"));
+        };
+        let scale = expression::fixed(width, height)
+            .ok_or_else(|| filter.refuse(&format!("{width}x{height}")))?;
+        self.scaled(filter, scale)
+    }
+
+    /// `scale_vulkan` without a size: a copy that some drivers of AMD's need.
+    fn copy_on_vulkan(&mut self, filter: &Filter) -> Verdict<()> {
+        filter.options(&[])?.finish()?;
+        self.demand(filter, Memory::On(Device::Vulkan))
+    }
+
     fn scaled(&mut self, filter: &Filter, scale: Scale) -> Verdict<()> {
-        if self.sized {
-            return Err(filter.refuse("behind another scaler"));
+        if self.sized || self.formatted || (self.tone_map.is_some() && filter.name != "vpp_qsv") {
+            return Err(filter.refuse("behind another scaler or a tone mapping"));
         }
         self.sized = true;
         self.scale = Some(scale);
@@ -305,7 +334,7 @@ impl Chain {
         let mut options = filter.options(&["pix_fmts"])?;
         let formats = options.take("pix_fmts").unwrap_or_default();
         options.finish()?;
-        let refusal = || filter.refuse(&format!("{formats} of a picture in {:?}", self.memory));
+        let refusal = || filter.refuse(&format!("{formats} of a picture in {}", self.memory));
         // 10.6 and 10.7: whatever the decoder gave, the upload behind it takes either.
         if formats == "nv12|vaapi" {
             return match self.memory {
@@ -313,21 +342,24 @@ impl Chain {
                     self.eight_bit = true;
                     Ok(())
                 }
-                Memory::Vaapi => Ok(()),
+                Memory::On(Device::Vaapi) => Ok(()),
                 _ => Err(refusal()),
             };
         }
-        if let Some(device) = Device::named(formats) {
-            if self.memory != Memory::Mapped(Some(device)) {
+        if let Some(device) = Device::of_format(formats) {
+            // Vulkan's is also said where it is the case.
+            let there = device == Device::Vulkan && self.memory == Memory::On(device);
+            if !there && self.memory != Memory::Mapped(Some(device)) {
                 return Err(refusal());
             }
-            self.memory = device.memory();
+            self.memory = Memory::On(device);
             return Ok(());
         }
         let eight_bit = match formats {
             "nv12" | "yuv420p" => true,
             // Converted to 8 bits later, or the encoder says no.
-            "p010" | "p010le" => false,
+            "p010" | "p010le" if self.tone_map.is_none() => false,
+            "yuv420p10le" if self.tone_map.is_none() && self.hdr.is_some() => false,
             _ => return Err(refusal()),
         };
         match self.memory {
@@ -352,48 +384,70 @@ impl Chain {
         };
         let device = device.ok_or_else(|| filter.refuse("for an encoder in main memory"))?;
         // What lies on the device already passes through.
-        if self.memory != device.memory() {
+        if self.memory != Memory::On(device) {
             self.demand(filter, Memory::System)?;
         }
-        self.memory = device.memory();
+        self.memory = Memory::On(device);
         Ok(())
     }
 
     fn download(&mut self, filter: &Filter) -> Verdict<()> {
         filter.options(&[])?.finish()?;
-        self.leave_device(filter, None)
+        match self.memory {
+            Memory::On(Device::Vaapi | Device::Qsv | Device::Cuda | Device::Opencl) => {
+                self.memory = Memory::Mapped(None);
+                Ok(())
+            }
+            _ => Err(filter.refuse(&format!("of a picture in {}", self.memory))),
+        }
     }
 
+    /// `hwmap`; `reverse=1` gives back what was mapped to OpenCL.
     fn map(&mut self, filter: &Filter) -> Verdict<()> {
         let mut options = filter.options(&[])?;
         options.read("extra_hw_frames", whole::<u32>)?;
-        options.read("mode", |mode| (mode == "read").then_some(()))?;
+        let mode = options.read("mode", |mode| match mode {
+            "read" => Some(false),
+            "write" => Some(true),
+            _ => None,
+        })?;
+        let reverse = options.read("reverse", |text| (text == "1").then_some(()))?.is_some();
         let derived = derived_device(filter, options.take("derive_device"))?;
         options.finish()?;
-        self.leave_device(filter, derived)
-    }
-
-    fn leave_device(&mut self, filter: &Filter, device: Option<Device>) -> Verdict<()> {
-        if !matches!(self.memory, Memory::Vaapi | Memory::Qsv | Memory::Cuda) {
-            return Err(filter.refuse(&format!("of a picture in {:?}", self.memory)));
+        let ways: &[Option<Device>] = match self.memory {
+            Memory::On(Device::Vaapi) => &[
+                None,
+                Some(Device::Qsv),
+                Some(Device::Opencl),
+                Some(Device::Drm),
+                Some(Device::Vulkan),
+            ],
+            Memory::On(Device::Qsv) => &[Some(Device::Vaapi), Some(Device::Opencl)],
+            Memory::On(Device::Opencl) => &[None, Some(Device::Vaapi), Some(Device::Qsv)],
+            Memory::On(Device::Drm) => &[Some(Device::Vulkan)],
+            Memory::On(Device::Vulkan) => &[Some(Device::Vaapi)],
+            _ => &[],
+        };
+        let back = self.memory == Memory::On(Device::Opencl) && derived.is_some();
+        let agrees = reverse == back && mode.is_none_or(|write| write == reverse);
+        if !ways.contains(&derived) || !agrees {
+            return Err(filter.refuse(&format!("this way of a picture in {}", self.memory)));
         }
-        self.memory = Memory::Mapped(device);
+        // What maps tones on OpenCL takes it without a `format` in between.
+        self.memory = match derived {
+            Some(Device::Opencl) => Memory::On(Device::Opencl),
+            derived => Memory::Mapped(derived),
+        };
         Ok(())
     }
 }
 
-/// The device behind `derive_device`; OpenCL, Vulkan and DRM serve tone mapping and overlays.
+/// The device behind `derive_device`.
 fn derived_device(filter: &Filter, name: Option<&str>) -> Verdict<Option<Device>> {
-    match name {
-        None => Ok(None),
-        Some(other @ ("opencl" | "vulkan" | "drm")) => {
-            Err(Passthrough::feature(format!("filter {}: derive_device={other}", filter.name)))
-        }
-        Some(name) => match Device::named(name) {
-            Some(device) => Ok(Some(device)),
-            None => Err(filter.refuse(&format!("derive_device={name}"))),
-        },
-    }
+    name.map(|name| {
+        Device::named(name).ok_or_else(|| filter.refuse(&format!("derive_device={name}")))
+    })
+    .transpose()
 }
 
 #[cfg(test)]
@@ -406,29 +460,33 @@ mod tests {
         reduce(&parse_chain(text)?, start, encoder)
     }
 
+    const VAAPI: Memory = Memory::On(Device::Vaapi);
+    const QSV: Memory = Memory::On(Device::Qsv);
+    const CUDA: Memory = Memory::On(Device::Cuda);
+
     const TAGS: &str = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709";
 
     #[test]
     fn detours_vanish() {
-        use Memory::{Cuda, Qsv, System, Vaapi};
+        use Memory::System;
         let (va, qsv, cuda) = (Some(Device::Vaapi), Some(Device::Qsv), Some(Device::Cuda));
         for (text, start, encoder, end) in [
             (
                 "scale_vaapi=format=nv12:extra_hw_frames=24,hwmap=derive_device=qsv,format=qsv",
-                Vaapi,
+                VAAPI,
                 qsv,
-                Qsv,
+                QSV,
             ),
-            ("scale_vaapi=format=nv12,hwmap=mode=read,format=nv12", Vaapi, None, System),
-            ("scale_vaapi=format=nv12,hwdownload,format=nv12", Vaapi, None, System),
-            ("hwdownload,format=p010le", Vaapi, None, System),
-            ("format=nv12,hwupload_vaapi", System, va, Vaapi),
-            ("format=nv12,hwupload=derive_device=vaapi", System, va, Vaapi),
-            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", System, va, Vaapi),
-            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", Vaapi, va, Vaapi),
-            ("scale_cuda=format=yuv420p,hwdownload,format=yuv420p", Cuda, None, System),
-            ("vpp_qsv=w=1280:h=720:format=nv12", Qsv, qsv, Qsv),
-            ("hwupload=extra_hw_frames=64", System, cuda, Cuda),
+            ("scale_vaapi=format=nv12,hwmap=mode=read,format=nv12", VAAPI, None, System),
+            ("scale_vaapi=format=nv12,hwdownload,format=nv12", VAAPI, None, System),
+            ("hwdownload,format=p010le", VAAPI, None, System),
+            ("format=nv12,hwupload_vaapi", System, va, VAAPI),
+            ("format=nv12,hwupload=derive_device=vaapi", System, va, VAAPI),
+            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", System, va, VAAPI),
+            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", VAAPI, va, VAAPI),
+            ("scale_cuda=format=yuv420p,hwdownload,format=yuv420p", CUDA, None, System),
+            ("vpp_qsv=w=1280:h=720:format=nv12", QSV, qsv, QSV),
+            ("hwupload=extra_hw_frames=64", System, cuda, CUDA),
         ] {
             match run(text, start, encoder) {
                 Ok(chain) => assert_eq!(chain.memory, end, "{text}"),
@@ -439,7 +497,7 @@ mod tests {
 
     #[test]
     fn deinterlacers_have_the_rate_of_their_spelling() {
-        use Memory::{Cuda, Qsv, System, Vaapi};
+        use Memory::System;
         for (text, start, expect) in [
             ("yadif", System, Some(false)),
             ("yadif=0:-1:0", System, Some(false)),
@@ -447,17 +505,17 @@ mod tests {
             ("yadif=mode=send_field", System, Some(true)),
             ("bwdif", System, Some(true)),
             ("bwdif=0:-1:0", System, Some(false)),
-            ("yadif_cuda=1:-1:0", Cuda, Some(true)),
-            ("deinterlace_vaapi", Vaapi, Some(false)),
-            ("deinterlace_vaapi=rate=frame", Vaapi, Some(false)),
-            ("deinterlace_vaapi=rate=field", Vaapi, Some(true)),
-            ("deinterlace_qsv=mode=2", Qsv, Some(true)),
+            ("yadif_cuda=1:-1:0", CUDA, Some(true)),
+            ("deinterlace_vaapi", VAAPI, Some(false)),
+            ("deinterlace_vaapi=rate=frame", VAAPI, Some(false)),
+            ("deinterlace_vaapi=rate=field", VAAPI, Some(true)),
+            ("deinterlace_qsv=mode=2", QSV, Some(true)),
             ("yadif=1:-1:1", System, None),
             ("yadif=1:0:0", System, None),
             ("yadif=2", System, None),
-            ("yadif", Vaapi, None),
-            ("deinterlace_vaapi=auto=1", Vaapi, None),
-            ("deinterlace_vaapi=rate=twice", Vaapi, None),
+            ("yadif", VAAPI, None),
+            ("deinterlace_vaapi=auto=1", VAAPI, None),
+            ("deinterlace_vaapi=rate=twice", VAAPI, None),
             ("yadif,yadif", System, None),
             ("scale=640:360,yadif", System, None),
         ] {
@@ -486,25 +544,35 @@ mod tests {
         use PassthroughKind::{UnknownArgument, UnsupportedFeature};
         for (text, start, kind, named) in [
             ("frobnicate=1", Memory::System, UnknownArgument, "frobnicate"),
-            ("tonemapx=tonemap=bt2390", Memory::System, UnsupportedFeature, "tonemapx"),
+            ("tonemapx=tonemap=bt2390", Memory::System, UnsupportedFeature, "setparams"),
             ("scale=640:360,subtitles=f='/a.ass'", Memory::System, UnsupportedFeature, "subtitles"),
             (
                 "setparams=color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc",
                 Memory::System,
                 UnsupportedFeature,
-                "bt2020",
+                "HDR",
+            ),
+            (
+                "setparams=color_primaries=bt2020:color_trc=bt709:colorspace=bt2020nc",
+                Memory::System,
+                UnknownArgument,
+                "bt2020, bt709",
             ),
             ("setparams=color_primaries=bt709", Memory::System, UnknownArgument, "setparams"),
-            ("hwmap=derive_device=opencl:mode=read", Memory::Vaapi, UnsupportedFeature, "opencl"),
-            ("transpose_vaapi=dir=clock", Memory::Vaapi, UnsupportedFeature, "transpose_vaapi"),
+            ("hwmap=derive_device=frobnicate", VAAPI, UnknownArgument, "frobnicate"),
+            ("hwmap=derive_device=cuda", VAAPI, UnknownArgument, "hwmap"),
+            ("hwmap=derive_device=opencl:mode=write", VAAPI, UnknownArgument, "hwmap"),
+            ("hwmap=derive_device=qsv:reverse=1", VAAPI, UnknownArgument, "hwmap"),
+            ("transpose=dir=clock", Memory::System, UnsupportedFeature, "transpose"),
+            ("hflip", Memory::System, UnsupportedFeature, "hflip"),
             (r"scale=1280:trunc(ow/a/2)*2", Memory::System, UnsupportedFeature, "ow/a"),
             (r"scale=iw*2:ih*2", Memory::System, UnknownArgument, "iw*2"),
             ("scale=640:360:fast_bilinear", Memory::System, UnknownArgument, "scale"),
-            ("scale_vaapi=w=640:h=361", Memory::Vaapi, UnknownArgument, "640x361"),
-            ("scale_vaapi=format=nv12:mode=hq", Memory::Vaapi, UnknownArgument, "mode=hq"),
+            ("scale_vaapi=w=640:h=361", VAAPI, UnknownArgument, "640x361"),
+            ("scale_vaapi=format=nv12:mode=hq", VAAPI, UnknownArgument, "mode=hq"),
             ("scale_vaapi=format=nv12", Memory::System, UnknownArgument, "scale_vaapi"),
-            ("hwmap,scale=640:360", Memory::Vaapi, UnknownArgument, "scale"),
-            ("hwmap=derive_device=qsv,format=vaapi", Memory::Vaapi, UnknownArgument, "format"),
+            ("hwmap,scale=640:360", VAAPI, UnknownArgument, "scale"),
+            ("hwmap=derive_device=qsv,format=vaapi", VAAPI, UnknownArgument, "format"),
             ("hwupload", Memory::System, UnknownArgument, "hwupload"),
             ("hwdownload", Memory::System, UnknownArgument, "hwdownload"),
             ("format=yuv420p10le", Memory::System, UnknownArgument, "yuv420p10le"),

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::{
-    Audio, AudioAction, AudioCodec, AudioEncode, Container, HlsOutput, Plan, Scale, Transcode,
-    Video, VideoAction, VideoCodec, VideoEncode,
+    Audio, AudioAction, AudioCodec, AudioEncode, Container, HdrTransfer, HlsOutput, Plan, Scale,
+    Transcode, Turn, Video, VideoAction, VideoCodec, VideoEncode,
 };
 
 impl HlsOutput {
@@ -88,6 +88,15 @@ impl VideoEncode {
         if self.deinterlace.is_some() {
             line.push_str(" deinterlaced");
         }
+        if let Some(map) = &self.tone_map {
+            _ = write!(line, " from {}", map.from.name());
+        }
+        line.push_str(match self.turn {
+            Turn::AsMarked | Turn::Never => "",
+            Turn::Clockwise => " turned clockwise",
+            Turn::CounterClockwise => " turned counterclockwise",
+            Turn::Half => " turned by half",
+        });
         if let Some(preset) = &self.preset {
             // Quick Sync counts its presets.
             let counted = preset.starts_with(|c: char| c.is_ascii_digit());
@@ -135,6 +144,16 @@ impl VideoCodec {
         match self {
             Self::H264 => "H.264",
             Self::Hevc => "HEVC",
+        }
+    }
+}
+
+impl HdrTransfer {
+    /// The transfer's name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pq => "HDR10",
+            Self::Hlg => "HLG",
         }
     }
 }

@@ -72,6 +72,18 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// Takes an option that the filter can't be without.
+    pub(crate) fn require<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Verdict<T> {
+        match self.read(key, read)? {
+            Some(value) => Ok(value),
+            None => Err(self.filter.refuse(&format!("without {key}"))),
+        }
+    }
+
     /// Refuses the filter if an option is left that was not taken.
     pub(crate) fn finish(self) -> Verdict<()> {
         match self.named.first() {

@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use crate::arguments::File;
-use crate::chain::{Device, Memory};
 use crate::kinds::{FORMAT, VIDEO_CODEC};
+use crate::memory::{Device, Memory};
 use crate::numbers::{amount, time_us, whole};
+use crate::turning::{self, Mark};
 use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, shown};
 use crate::{Input, Passthrough, Verdict};
 
@@ -82,15 +83,15 @@ const EFFECTLESS: Effectless = &[
     }),
     (&[("hwaccel_device", ANY)], |value| !value.is_empty()),
     (&[("extra_hw_frames", ANY)], |value| whole::<u32>(value).is_some()),
-    (&[("autorotate", ANY)], |value| value == "0"),
-    (&[("display_rotation", ANY)], |value| value == "0"),
     (VIDEO_CODEC, is_decoder),
 ];
 
-/// An input, and the memory its pictures are decoded into.
+/// An input, and what its options say of its pictures.
 pub(crate) struct Source {
     pub input: Input,
+    /// Memory that they are decoded into.
     pub memory: Memory,
+    pub mark: Mark,
 }
 
 /// The file behind an input's name.
@@ -131,7 +132,7 @@ pub(crate) fn read(file: &File) -> Verdict<Source> {
     let start_us = unread.read(SEEK, time_us)?;
     unread.flag(&[("accurate_seek", BARE)]);
     let accurate = !unread.flag(&[("noaccurate_seek", BARE)]);
-    unread.flag(&[("noautorotate", BARE)]);
+    let mark = turning::mark(&mut unread)?;
     for setting in unread.take_all(FFLAGS) {
         let flags = crate::unread::value(setting).unwrap_or_default();
         read_fflags(flags).map_err(|offered| {
@@ -142,7 +143,7 @@ pub(crate) fn read(file: &File) -> Verdict<Source> {
     let memory = decoded_memory(&mut unread)?;
     unread.drop_effectless(EFFECTLESS)?;
     unread.finish()?;
-    Ok(Source { input: Input { path, format, start_us, accurate }, memory })
+    Ok(Source { input: Input { path, format, start_us, accurate }, memory, mark })
 }
 
 /// Accepts the flags that repair what a demuxer lacks, which every reader must do anyway. The
@@ -157,13 +158,13 @@ fn read_fflags(flags: &str) -> Result<(), bool> {
 }
 
 fn decoded_memory(unread: &mut Unread<'_>) -> Verdict<Memory> {
-    let accelerator = unread.read(HWACCEL, Device::named)?;
-    let output = unread.read(HWACCEL_OUTPUT, Device::named)?;
+    let accelerator = unread.read(HWACCEL, Device::decoder)?;
+    let output = unread.read(HWACCEL_OUTPUT, Device::decoder)?;
     match (accelerator, output) {
         (accelerator, Some(output)) if accelerator != Some(output) => Err(Passthrough::unknown(
             format!("-hwaccel_output_format {output:?} of -hwaccel {accelerator:?}"),
         )),
-        (_, output) => Ok(output.map_or(Memory::System, Device::memory)),
+        (_, output) => Ok(output.map_or(Memory::System, Memory::On)),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Two steps, both pure. [`parse`] binds options to files and interprets nothing
 //! ([`arguments::Arguments`]); [`plan`] turns that into intent. Between them the command is sorted
-//! by kind (`kinds`), then read piece by piece: `inputs`, `video` with its filter `chain`,
-//! `audio`, `output`.
+//! by kind (`kinds`), then read piece by piece: `inputs`, `video` with its filter `chain` (of which
+//! `tone` reads tone mappings and `turning` turns), `audio`, `output`.
 //!
 //! Every dialect of Jellyfin 10.6 to 12 is read by the same rules; a version is never asked for.
 //! The knowledge lies in tables: which option takes a value, which spelling means what, which
@@ -24,12 +24,15 @@ mod expression;
 mod filters;
 mod inputs;
 mod kinds;
+mod memory;
 mod numbers;
 mod options;
 mod output;
 mod plan;
 mod split;
+mod tone;
 mod transcode;
+mod turning;
 mod unread;
 mod verdict;
 mod video;

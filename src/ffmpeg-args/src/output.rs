@@ -83,7 +83,10 @@ fn split_path(path: &Path) -> Verdict<(PathBuf, String)> {
         None => (".", text),
     };
     let protocol = text.split('/').next().is_some_and(|head| head.contains(':'));
-    if name.is_empty() || protocol || directory.contains('%') || text.contains('\\') {
+    if protocol || text.contains('\\') {
+        return Err(Passthrough::feature(format!("{text} is no path of this system")));
+    }
+    if name.is_empty() || directory.contains('%') {
         return Err(refusal());
     }
     Ok((directory.into(), name.to_owned()))

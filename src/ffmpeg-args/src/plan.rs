@@ -184,13 +184,16 @@ pub struct ToneMap {
     pub from: HdrTransfer,
     /// What leads the source's light to the display's.
     pub curve: ToneCurve,
-    /// `peak=`: the display's peak in the filter's own unit, as given; 0 or none is its default.
+    /// `peak=` as given: the source's peak in tenths of reference white, so that Jellyfin's 100 is
+    /// ten times that white. The filters take no less than 1.1 times. 0 or none is what the
+    /// stream's own metadata says.
     pub peak: Option<f64>,
     /// `desat=`: how far bright colours fade to white; 0 is not at all.
     pub desaturation: Option<f64>,
-    /// `param=` of the curve.
+    /// `param=` of the curve; none is the filter's default for it (BT.2390's knee: 1).
     pub parameter: Option<f64>,
-    /// `tonemap_mode=` as given (`max`, `rgb`, `lum`, `itp`).
+    /// `tonemap_mode=` as given (`max`, `rgb`, `lum`, `itp`): what the curve is laid upon. None is
+    /// the filter's choice.
     pub mode: Option<String>,
     /// `procamp_vaapi=b=`: added to the picture's brightness before it is mapped, -100 to 100.
     pub brightness: Option<f64>,

@@ -8,10 +8,15 @@ use std::ffi::OsString;
 use crate::arguments::{Arguments, File, Setting, parse};
 use crate::inputs::{self, Source};
 use crate::kinds::{AUDIO_CODEC, VIDEO_CODEC, hls_output};
+use crate::memory::Memory;
 use crate::numbers::whole;
+use crate::turning::Mark;
 use crate::unread::{ANY, BARE, Spellings, Unread, is_spelled, shown, value};
 use crate::video::{self, Picture};
-use crate::{Passthrough, Plan, StreamRef, StreamSelect, Transcode, Verdict, audio, output};
+use crate::{
+    Container, Passthrough, Plan, StreamRef, StreamSelect, Transcode, Turn, Verdict, Video,
+    VideoAction, audio, output,
+};
 
 /// Options that are understood and not offered, wherever they stand.
 const UNOFFERED: Spellings = &[
@@ -55,8 +60,8 @@ fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
     let (run, start_at_zero) = read_run(&arguments.globals)?;
     let video = match streams.video {
         Some(source) => {
-            let memory = sources[source.input].memory;
-            Some(video::read(&mut unread, &Picture { source, memory })?)
+            let Source { memory, mark, .. } = sources[source.input];
+            Some(video::read(&mut unread, &Picture { source, memory, mark })?)
         }
         None => None,
     };
@@ -65,6 +70,7 @@ fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
         None => None,
     };
     let output = output::read(output, &mut unread)?;
+    check_marks(&sources, video.as_ref(), &output.container)?;
     read_video_sync(&mut unread)?;
     unread.finish()?;
     run.finish()?;
@@ -73,6 +79,32 @@ fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
     }
     let inputs = sources.into_iter().map(|source| source.input).collect();
     Ok(Transcode { inputs, video, audio, start_at_zero, output })
+}
+
+/// How pictures are decoded and turned is said of the encoded picture's input alone, and MP4 must
+/// not carry a mark on when the picture has been turned by it.
+fn check_marks(sources: &[Source], video: Option<&Video>, container: &Container) -> Verdict<()> {
+    let encode = video.and_then(|video| match &video.action {
+        VideoAction::Encode(encode) => Some(encode),
+        VideoAction::Copy => None,
+    });
+    let decoded = video.filter(|_| encode.is_some()).map(|video| video.source.input);
+    for (index, source) in sources.iter().enumerate() {
+        let plain = source.mark == Mark::Followed && source.memory == Memory::System;
+        if decoded != Some(index) && !plain {
+            let reason = format!("input {index} is set up for decoding on a GPU, and not decoded");
+            return Err(Passthrough::unknown(reason));
+        }
+        let turned =
+            encode.is_some_and(|encode| !matches!(encode.turn, Turn::AsMarked | Turn::Never));
+        let kept = source.mark == Mark::Kept && matches!(container, Container::Fmp4 { .. });
+        if decoded == Some(index) && turned && kept {
+            return Err(Passthrough::unknown(
+                "a turned picture in MP4 without -display_rotation 0",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_unoffered(arguments: &Arguments, output: &File) -> Verdict<()> {

@@ -1,12 +1,14 @@
 //! The picture of an HLS command (contract 2.1 videoArgs, 2.2, 2.3).
 
-use crate::chain::{self, Chain, Device, Memory};
+use crate::chain::{self, Chain};
 use crate::filters::parse_chain;
 use crate::kinds::VIDEO_CODEC;
+use crate::memory::{Device, Memory};
 use crate::numbers::{amount, decimal, frame_rate, whole};
+use crate::turning::{self, Mark};
 use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, VIDEO, VIDEO_OR_BARE, shown, value};
 use crate::{
-    Keyframes, Passthrough, RateControl, StreamRef, Turn, Verdict, Video, VideoAction, VideoCodec,
+    Keyframes, Passthrough, RateControl, StreamRef, Verdict, Video, VideoAction, VideoCodec,
     VideoEncode,
 };
 
@@ -109,6 +111,8 @@ pub(crate) struct Picture {
     pub source: StreamRef,
     /// Memory that the decoder leaves it in.
     pub memory: Memory,
+    /// What its input says of turning.
+    pub mark: Mark,
 }
 
 /// Reads the options of the picture.
@@ -120,19 +124,19 @@ pub(crate) fn read(unread: &mut Unread<'_>, picture: &Picture) -> Verdict<Video>
         VideoAction::Copy
     } else {
         bitstream_filters(unread, &["extract_extradata=remove=0"])?;
-        VideoAction::Encode(encode(unread, encoder, picture.memory)?)
+        VideoAction::Encode(encode(unread, encoder, picture)?)
     };
     Ok(Video { source: picture.source, action, tag })
 }
 
-fn encode(unread: &mut Unread<'_>, encoder: &str, start: Memory) -> Verdict<VideoEncode> {
+fn encode(unread: &mut Unread<'_>, encoder: &str, picture: &Picture) -> Verdict<VideoEncode> {
     let Some((_, codec, device)) = ENCODERS.iter().find(|(name, ..)| *name == encoder) else {
         let named = format!("video encoder {encoder}");
         let known = UNOFFERED_ENCODERS.iter().any(|head| encoder.starts_with(head));
         return Err(if known { Passthrough::feature(named) } else { Passthrough::unknown(named) });
     };
     let (codec, device) = (*codec, *device);
-    let chain = picture_chain(unread, start, codec, device)?;
+    let chain = picture_chain(unread, picture.memory, codec, device)?;
     let frame_rate = output_rate(unread, &chain)?;
     let encode = VideoEncode {
         codec,
@@ -147,8 +151,8 @@ fn encode(unread: &mut Unread<'_>, encoder: &str, start: Memory) -> Verdict<Vide
         scale: chain.scale,
         frame_rate,
         colour: chain.colour,
-        turn: Turn::AsMarked,
-        tone_map: None,
+        turn: turning::settle(picture.mark, chain.turn)?,
+        tone_map: chain.tone_map,
     };
     unread.drop_effectless(EFFECTLESS)?;
     unread.flag(&[("noautoscale", BARE)]);
@@ -170,12 +174,14 @@ fn picture_chain(
     let mut chain = chain::reduce(&filters, start, device)?;
     let readable = match device {
         None => chain.memory == Memory::System,
-        Some(Device::Vaapi) => chain.memory == Memory::Vaapi,
-        Some(device) => chain.memory == device.memory() || chain.memory == Memory::System,
+        Some(Device::Vaapi) => chain.memory == Memory::On(Device::Vaapi),
+        Some(device) => [Memory::On(device), Memory::System].contains(&chain.memory),
     };
     if !readable {
         let end = chain.memory;
-        return Err(Passthrough::unknown(format!("the picture ends in {end:?} for its encoder")));
+        return Err(Passthrough::unknown(format!(
+            "the picture ends in {end}, where its encoder doesn't read"
+        )));
     }
     let converted = unread.read(PIXEL_FORMAT, |format| {
         (chain.memory == Memory::System && matches!(format, "yuv420p" | "nv12")).then_some(())
@@ -219,7 +225,7 @@ fn rate_control(unread: &mut Unread<'_>, device: Option<Device>) -> Verdict<Rate
                 .read(RC_MODE, |mode| matches!(mode, "VBR" | "CBR").then(|| mode.to_owned()))?;
             rate.compression_level = unread.read(COMPRESSION, whole)?;
         }
-        Some(Device::Qsv | Device::Cuda) => {}
+        Some(_) => {}
     }
     if matches!(device, Some(Device::Vaapi | Device::Qsv)) {
         rate.low_power = unread.read(LOW_POWER, flag)?.unwrap_or(false);
@@ -244,7 +250,7 @@ fn preset(unread: &mut Unread<'_>, device: Option<Device>) -> Verdict<Option<Str
         Some(Device::Qsv) => PRESETS_QSV,
         Some(Device::Cuda) => PRESETS_NVENC,
         // VA-API's encoders have none.
-        Some(Device::Vaapi) => &[],
+        Some(_) => &[],
     };
     unread.read(PRESET, |preset| known.contains(&preset).then(|| preset.to_owned()))
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use ffmpeg_args::{
-    AudioAction, AudioEncode, Keyframes, PassthroughKind, Plan, StreamSelect, Transcode,
+    AudioAction, AudioEncode, Keyframes, PassthroughKind, Plan, StreamSelect, Transcode, Turn,
     VideoAction, VideoEncode, plan, split_command_line,
 };
 
@@ -194,6 +194,33 @@ fn only_the_time_base_that_ffmpeg_chooses_is_offered() {
 }
 
 #[test]
+fn who_turns_the_picture_is_read_from_its_input() {
+    let clock = r#"transpose_vaapi=dir=clock,scale_vaapi=w=1280"#;
+    let turning = VAAPI.replace("scale_vaapi=w=1280", clock);
+    for (command, to, expect) in [
+        (VAAPI, "", Turn::AsMarked),
+        (VAAPI, "-noautorotate", Turn::Never),
+        (VAAPI, "-autorotate 0", Turn::Never),
+        (VAAPI, "-noautorotate -display_rotation 0", Turn::Never),
+        (&turning, "-noautorotate -display_rotation 0", Turn::Clockwise),
+    ] {
+        assert_eq!(video(command, "-noautorotate", to).turn, expect, "{to}");
+    }
+    for (command, from, to, named) in [
+        (VAAPI, "-noautorotate", "-display_rotation 0", "-display_rotation 0"),
+        (VAAPI, "-noautorotate", "-noautorotate -display_rotation 90", "-display_rotation 90"),
+        (VAAPI, "-noautorotate", "-autorotate 1", "-autorotate 1"),
+        (&turning, "-noautorotate", "", "no -noautorotate"),
+        // Players would turn it once more.
+        (&turning, "hvc1", "hvc1", "without -display_rotation"),
+        (COPY, "-fflags +genpts", "-noautorotate", "not decoded"),
+        (COPY, "-fflags +genpts", "-hwaccel vaapi -hwaccel_output_format vaapi", "not decoded"),
+    ] {
+        refused(command, from, to, PassthroughKind::UnknownArgument, named);
+    }
+}
+
+#[test]
 fn known_features_are_refused_as_such() {
     for (command, from, to, named) in [
         (COPY, "h264_mp4toannexb", "hevc_mp4toannexb,dovi_rpu=strip=1", "dovi_rpu"),
@@ -207,7 +234,7 @@ fn known_features_are_refused_as_such() {
         (SOFTWARE, "libx264", "libsvtav1", "libsvtav1"),
         (SOFTWARE, "libx264", "libvpx-vp9", "libvpx-vp9"),
         (SOFTWARE, "-profile:v:0 high", "-profile:v:0 high10", "high10"),
-        (SOFTWARE, "format=yuv420p", "tonemapx=tonemap=bt2390,format=yuv420p", "tonemapx"),
+        (SOFTWARE, "format=yuv420p", "tonemapx=tonemap=bt2390", "tonemapx"),
         (SOFTWARE, "format=yuv420p", "format=yuv420p,subtitles=f='/a.ass'", "subtitles"),
     ] {
         refused(command, from, to, PassthroughKind::UnsupportedFeature, named);
@@ -225,7 +252,7 @@ fn what_is_not_understood_is_named() {
         (SOFTWARE, "-sc_threshold:v:0 0", "-sc_threshold:v:0 40", "40"),
         (SOFTWARE, "libx264", "libfrobnicate", "libfrobnicate"),
         (SOFTWARE, r#"-vf "format=yuv420p""#, "", "pixel format"),
-        (SOFTWARE, "format=yuv420p", "format=nv12,hwupload_vaapi", "Vaapi"),
+        (SOFTWARE, "format=yuv420p", "format=nv12,hwupload_vaapi", "vaapi memory"),
         (SOFTWARE, "format=yuv420p", "fps=25,yadif=1,format=yuv420p", "doubles"),
         (SOFTWARE, "format=yuv420p\"", "fps=25,format=yuv420p\" -r 30", "fps"),
         (SOFTWARE, "-ss 00:00:30.000", "-ss -30", "-ss -30"),
@@ -242,7 +269,6 @@ fn what_is_not_understood_is_named() {
         (VAAPI, "-rc_mode VBR", "-rc_mode QVBR", "QVBR"),
         (VAAPI, "-hwaccel vaapi", "-hwaccel cuda", "-hwaccel"),
         (VAAPI, "-hwaccel_output_format vaapi", "", "scale_vaapi"),
-        (VAAPI, "-noautorotate", "-autorotate 1", "-autorotate 1"),
         (VAAPI, "ab-1.mp4", "/t/ab-1.mp4", "/t/ab-1.mp4"),
         (VAAPI, "+frag_discont", "+frag_discont+faststart", "faststart"),
         (VAAPI, "vaapi=va:", "frobnicate=va:", "frobnicate"),

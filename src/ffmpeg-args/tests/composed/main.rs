@@ -1,5 +1,8 @@
 //! Commands composed at random from the templates of contract 2, and what becomes of them.
 
+mod chain;
+mod command;
+mod expected;
 mod recipe;
 
 use std::ffi::OsString;
@@ -11,7 +14,7 @@ use proptest::sample::{Index, select};
 use recipe::{Recipe, recipe};
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// Options that are known and that no HLS command of Jellyfin carries, and one that is unknown.

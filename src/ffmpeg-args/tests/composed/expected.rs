@@ -1,0 +1,215 @@
+//! The plan that a request must become.
+
+use ffmpeg_args::{
+    Audio, AudioAction, AudioCodec, AudioEncode, ColourTags, Container, Deinterlace, HdrTransfer,
+    HlsOutput, Input, Keyframes, PlaylistType, RateControl, Scale, StreamRef, StreamSelect,
+    ToneCurve, ToneMap, Transcode, Turn, Video, VideoAction, VideoCodec, VideoEncode,
+};
+
+use crate::recipe::{Backend, ID, Picture, Recipe, Sound, Tone, Version};
+
+impl Recipe {
+    /// The plan that this request must become.
+    pub fn expected(&self) -> Transcode {
+        let input = |extension: &str, format: Option<&str>| Input {
+            path: format!("/media/{}{extension}", self.title).into(),
+            format: format.map(str::to_owned),
+            start_us: self.start.map(|start| start * self.seconds() * 1_000_000 + 250_000),
+            accurate: !self.seeks_inexactly(),
+        };
+        let mut inputs = vec![input(".mkv", Some("matroska,webm"))];
+        if self.sound == Sound::External {
+            inputs.push(input(".de.ac3", None));
+        }
+        let copied = self.picture == Picture::Copy;
+        let encoded = matches!(self.picture, Picture::Encode(_));
+        Transcode {
+            inputs,
+            video: self.expected_video(),
+            audio: self.expected_audio(),
+            start_at_zero: copied || (encoded && self.subtitles),
+            output: self.expected_output(),
+        }
+    }
+
+    fn expected_video(&self) -> Option<Video> {
+        let action = match self.picture {
+            Picture::None => return None,
+            Picture::Copy => VideoAction::Copy,
+            Picture::Encode(backend) => VideoAction::Encode(self.expected_encode(backend)),
+        };
+        let source = StreamRef { input: 0, stream: StreamSelect::Index(0) };
+        Some(Video { source, action, tag: self.hevc.then(|| "hvc1".to_owned()) })
+    }
+
+    fn expected_encode(&self, backend: Backend) -> VideoEncode {
+        let software = backend.encodes_in_software();
+        let quick_sync = backend.is_quick_sync();
+        let wide = quick_sync && self.version >= Version::V10_11;
+        let own = |text: &str| text.to_owned();
+        VideoEncode {
+            codec: if self.hevc { VideoCodec::Hevc } else { VideoCodec::H264 },
+            encoder: own(self.encoder(backend)),
+            rate: RateControl {
+                crf: software.then_some(23.0),
+                bitrate: (!software).then_some(4_000_000),
+                max_bitrate: Some(if wide { 4_000_001 } else { 4_000_000 }),
+                buffer_bits: Some(if wide { 16_000_000 } else { 8_000_000 }),
+                mode: match backend {
+                    Backend::I965 => Some(own("CBR")),
+                    _ => backend.is_vaapi().then(|| own("VBR")),
+                },
+                low_power: self.has_low_power(),
+                compression_level: None,
+            },
+            preset: match backend {
+                _ if software => Some(own("veryfast")),
+                _ if quick_sync && self.version == Version::V10_8 => Some(own("7")),
+                _ if quick_sync => Some(own("veryfast")),
+                _ => backend.is_nvenc().then(|| own("p1")),
+            },
+            profile: Some(own(if self.hevc { "main" } else { "high" })),
+            level: self.has_level(backend).then_some(41),
+            encoder_params: match self.encoder(backend) {
+                "libx264" => pairs(&[
+                    ("subme", "0"),
+                    ("me_range", "16"),
+                    ("rc_lookahead", "10"),
+                    ("me", "hex"),
+                    ("open_gop", "0"),
+                ]),
+                "libx265" => pairs(&[("no-scenecut", "1"), ("no-open-gop", "1"), ("no-info", "1")]),
+                _ => Vec::new(),
+            },
+            keyframes: if quick_sync || backend.is_nvenc() {
+                Keyframes::EveryFrames(72)
+            } else {
+                Keyframes::Every(3.0)
+            },
+            deinterlace: self
+                .interlaced
+                .map(|twice| Deinterlace { per_field: twice || backend == Backend::QsvDecoder }),
+            scale: self.size.map(|(width, height)| {
+                if backend.decodes() || self.version == Version::V10_7 {
+                    Scale::Exact { width, height }
+                } else {
+                    Scale::Fit { max_width: width, max_height: height }
+                }
+            }),
+            frame_rate: self.rate.map(|(_, fraction)| fraction),
+            colour: (self.version != Version::V10_7).then(|| ColourTags {
+                primaries: own("bt709"),
+                transfer: own("bt709"),
+                matrix: own("bt709"),
+            }),
+            turn: self.expected_turn(backend),
+            tone_map: self.tone.as_ref().map(|tone| self.expected_tone_map(backend, tone)),
+        }
+    }
+
+    fn expected_turn(&self, backend: Backend) -> Turn {
+        let old = matches!(self.version, Version::V10_8 | Version::V10_9);
+        match self.turn {
+            Some("clock") => Turn::Clockwise,
+            Some("cclock") => Turn::CounterClockwise,
+            Some(_) => Turn::Half,
+            None if self.version == Version::V10_7 => Turn::AsMarked,
+            None if backend.decodes() || (old && backend != Backend::Software) => Turn::Never,
+            None => Turn::AsMarked,
+        }
+    }
+
+    fn expected_tone_map(&self, backend: Backend, tone: &Tone) -> ToneMap {
+        let number = |text: &str| text.parse::<f64>().expect("a number");
+        let mut map = ToneMap {
+            from: if tone.hlg { HdrTransfer::Hlg } else { HdrTransfer::Pq },
+            curve: ToneCurve::Driver,
+            peak: None,
+            desaturation: None,
+            parameter: None,
+            mode: None,
+            brightness: None,
+            contrast: None,
+        };
+        if self.maps_by_driver(backend).is_some() {
+            let always = matches!(self.version, Version::V10_8 | Version::V10_9);
+            map.brightness =
+                Some(number(tone.brightness)).filter(|brightness| always || *brightness != 0.0);
+            map.contrast = tone.contrast.map(number).or(always.then_some(1.0));
+            return map;
+        }
+        map.curve = match tone.curve {
+            "none" if backend == Backend::AmdVulkan => ToneCurve::Clip,
+            "none" => ToneCurve::None,
+            "clip" => ToneCurve::Clip,
+            "linear" => ToneCurve::Linear,
+            "gamma" => ToneCurve::Gamma,
+            "reinhard" => ToneCurve::Reinhard,
+            "hable" => ToneCurve::Hable,
+            "mobius" => ToneCurve::Mobius,
+            _ => ToneCurve::Bt2390,
+        };
+        if backend != Backend::AmdVulkan {
+            (map.peak, map.desaturation) = (Some(100.0), Some(0.0));
+            map.parameter = tone.parameter.map(number);
+            let software = matches!(backend, Backend::Software | Backend::VaapiLegacy);
+            map.mode = tone.mode.filter(|_| !software).map(str::to_owned);
+        }
+        map
+    }
+
+    fn expected_audio(&self) -> Option<Audio> {
+        let (codec, bitrate, quality) = match self.sound {
+            Sound::None => return None,
+            Sound::Copy | Sound::Aac | Sound::External => (AudioCodec::Aac, Some(256_000), None),
+            Sound::AacVbr => (AudioCodec::Aac, None, Some(5.0)),
+            Sound::Mp3Average => (AudioCodec::Mp3, Some(256_000), None),
+            Sound::Opus => (AudioCodec::Opus, Some(256_000), None),
+        };
+        let source = match (self.picture, self.sound) {
+            (Picture::None, _) => StreamRef { input: 0, stream: StreamSelect::Best },
+            (_, Sound::External) => StreamRef { input: 1, stream: StreamSelect::Index(0) },
+            _ => StreamRef { input: 0, stream: StreamSelect::Index(3) },
+        };
+        let encode = AudioEncode {
+            codec,
+            channels: Some(2),
+            bitrate,
+            quality,
+            sample_rate: Some(48000),
+            volume: (self.picture != Picture::None).then_some(2.0),
+        };
+        let copied = self.sound == Sound::Copy;
+        let action = if copied { AudioAction::Copy } else { AudioAction::Encode(encode) };
+        Some(Audio { source, action })
+    }
+
+    fn expected_output(&self) -> HlsOutput {
+        let since = |version| self.picture != Picture::None && self.version >= version;
+        HlsOutput {
+            directory: "/cache/transcodes".into(),
+            container: if self.fmp4 {
+                let init = format!("{ID}-1.mp4");
+                Container::Fmp4 {
+                    init,
+                    absolute: since(Version::V10_11),
+                    skip_sidx: since(Version::V12),
+                }
+            } else {
+                Container::MpegTs
+            },
+            segment_seconds: self.seconds() as f64,
+            start_number: self.start.unwrap_or(0),
+            segment_prefix: ID.to_owned(),
+            segment_suffix: if self.fmp4 { ".mp4" } else { ".ts" }.to_owned(),
+            playlist: format!("{ID}.m3u8"),
+            playlist_type: if self.event { PlaylistType::Event } else { PlaylistType::Vod },
+            base_url: if self.event { format!("hls/{ID}/") } else { String::new() },
+            max_delay_us: 5_000_000,
+        }
+    }
+}
+
+fn pairs(params: &[(&str, &str)]) -> Vec<(String, String)> {
+    params.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
