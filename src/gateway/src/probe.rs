@@ -71,6 +71,14 @@ impl Prober {
         Ok(Machine { usable, nodes: reports, advice })
     }
 
+    /// Looks at one node.
+    ///
+    /// # Errors
+    /// As [`machine`](Self::machine).
+    pub(crate) async fn look(&self, node: &Path) -> anyhow::Result<NodeReport> {
+        self.node(gpu::render_node(node)).await
+    }
+
     async fn node(&self, node: RenderNode) -> anyhow::Result<NodeReport> {
         if let Some(problem) = &node.problem {
             let state = Outcome::Failed { reason: problem.to_string() };
