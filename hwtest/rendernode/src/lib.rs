@@ -15,8 +15,11 @@
 //!
 //! How it works: paths below `/dev/dri`, `/sys/class/drm` and the like are rewritten to a tree of
 //! ordinary files in the temporary directory, which the kernel then walks as it walks any other; an
-//! opened node is a memfd, and the buffers of a GPU are ranges of it, so that mapping needs no help.
+//! opened node is a memfd of its name (`/proc/PID/fd` shows which), and the buffers of a GPU are ranges of it, so that mapping needs no help.
 //! A memfd and a placeholder are known by their inode, which holds for copies of a descriptor too.
+//!
+//! The tree is `rendernode-UID-…` in the temporary directory. A GPU is pulled out by moving its files
+//! out of the tree, and put back by moving (not copying) them into it.
 //!
 //! Real GPUs are hidden from the program. What doesn't go through libc (static programs, Go, raw
 //! system calls) sees the machine as it is.

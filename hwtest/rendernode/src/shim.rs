@@ -65,8 +65,13 @@ impl Shim {
         for node in nodes {
             use std::os::unix::fs::MetadataExt;
             let path = root.join(format!("dev/dri/renderD{}", node.minor));
-            let file = std::fs::metadata(&path)
-                .map_err(|error| format!("can't look at {}: {error}", path.display()))?;
+            let file = match std::fs::metadata(&path) {
+                // Pulled out.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                found => {
+                    found.map_err(|error| format!("can't look at {}: {error}", path.display()))?
+                }
+            };
             placeholders.insert((file.dev(), file.ino()), node);
         }
         Ok(Self {

@@ -26,7 +26,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 use crate::config::{Config, duration};
 use crate::connection::Connection;
 use crate::first_message::{Declined, Job};
-use crate::gpus::Gpus;
+use crate::gpus::{Eyes, Gpus};
 use crate::launch::{self, Launcher};
 use crate::metrics::Metrics;
 use crate::peer::{Allowed, Peer, group_id, supplementary_groups};
@@ -126,9 +126,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
         limits: Limits::default(),
         progress: false,
     };
+    let pool = Pool::start(settings, metrics.clone());
+    let eyes = Eyes { prober, pool: pool.clone() };
     let context = Arc::new(Context {
-        gpus: Gpus::look(config.gpu.backend, prober, metrics.clone()),
-        pool: Pool::start(settings, metrics.clone()),
+        gpus: Gpus::look(config.gpu.backend, eyes, metrics.clone()),
+        pool,
         streams: Streams::default(),
         metrics,
         phase: seen,

@@ -3,6 +3,7 @@
 //! Counters and histograms are kept here; gauges per stream are filled in from the table of
 //! streams at each scrape and emptied before the next, so that they end with their stream.
 
+use gpu::ReasonKind;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -26,6 +27,7 @@ pub(crate) struct Metrics {
     first_segment: Histogram,
     worker_restarts: IntCounterVec,
     gpu: IntGaugeVec,
+    gpu_works: IntGaugeVec,
     running: IntCounterVec,
     ended: IntCounterVec,
     declined: IntCounterVec,
@@ -64,6 +66,15 @@ impl Metrics {
             .buckets(FIRST_SEGMENT_BUCKETS.to_vec()),
         )?;
         registry.register(Box::new(first_segment.clone()))?;
+        let running = IntCounterVec::new(
+            Opts::new(
+                "rendergate_streams_started_total",
+                "Streams that began to run, by backend (vaapi, mixed, software) and why not all of \
+                 it is on a GPU",
+            ),
+            &["backend", "reason"],
+        )?;
+        registry.register(Box::new(running.clone()))?;
         gauges("rendergate_build_info", "1, with the version as a label", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
@@ -84,12 +95,13 @@ impl Metrics {
                 "Workers that ended other than by the end of their stream",
                 "reason",
             )?,
-            gpu: gauges("rendergate_gpu_info", "1 per GPU for streams", &["device", "driver"])?,
-            running: counters(
-                "rendergate_streams_started_total",
-                "Streams that began to run, by backend: vaapi, mixed or software",
-                "backend",
+            gpu: gauges("rendergate_gpu_info", "1 per GPU seen working", &["device", "driver"])?,
+            gpu_works: gauges(
+                "rendergate_gpu_works",
+                "1 if streams may use the GPU, 0 if it doesn't work or has gone",
+                &["device"],
             )?,
+            running,
             ended: counters("rendergate_streams_ended_total", "Streams by their end", "how")?,
             declined: counters(
                 "rendergate_declined_total",
@@ -107,14 +119,20 @@ impl Metrics {
         })
     }
 
-    /// The GPU that streams may use.
+    /// A GPU has been seen working.
     pub(crate) fn gpu(&self, device: &str, driver: &str) {
         self.gpu.with_label_values(&[device, driver]).set(1);
     }
 
-    /// A stream's graph runs, on this backend.
-    pub(crate) fn stream_running(&self, backend: &str) {
-        self.running.with_label_values(&[backend]).inc();
+    /// Whether streams may use a GPU.
+    pub(crate) fn gpu_works(&self, device: &str, works: bool) {
+        self.gpu_works.with_label_values(&[device]).set(works.into());
+    }
+
+    /// A stream's graph runs, on this backend, and for this reason not all of it on a GPU.
+    pub(crate) fn stream_running(&self, backend: &str, reason: Option<ReasonKind>) {
+        let reason = reason.map_or("none", ReasonKind::label);
+        self.running.with_label_values(&[backend, reason]).inc();
     }
 
     pub(crate) fn worker_restarted(&self, reason: &str) {
@@ -180,12 +198,16 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.stream_ended("complete");
         metrics.first_segment(0.4);
+        metrics.stream_running("software", Some(ReasonKind::NoGpu));
+        metrics.stream_running("vaapi", None);
         let text = String::from_utf8(metrics.render(&Streams::default(), 2).unwrap()).unwrap();
         for line in [
             "rendergate_streams_ended_total{how=\"complete\"} 1",
             "rendergate_first_segment_seconds_bucket{le=\"0.5\"} 1",
             "rendergate_first_segment_seconds_bucket{le=\"0.3\"} 0",
             "rendergate_workers_warm 2",
+            "rendergate_streams_started_total{backend=\"software\",reason=\"no_gpu\"} 1",
+            "rendergate_streams_started_total{backend=\"vaapi\",reason=\"none\"} 1",
             "rendergate_streams{backend=\"none\",state=\"running\"} 0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

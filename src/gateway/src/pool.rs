@@ -163,6 +163,12 @@ impl Pool {
         self.shared.lock().idle.len()
     }
 
+    /// Ends every warm worker and starts others in their place: what they have loaded is out of date.
+    pub(crate) fn renew(&self) {
+        // A slot whose request is dropped ends its worker and starts over.
+        self.shared.lock().idle.clear();
+    }
+
     /// Ends every unused worker and waits until they are gone.
     pub(crate) async fn close(&self) {
         {

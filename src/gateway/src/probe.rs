@@ -10,8 +10,9 @@
 mod table;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use gpu::{
@@ -19,10 +20,16 @@ use gpu::{
     advice,
 };
 use serde::de::DeserializeOwned;
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 pub use table::render;
+
+/// Longest answer of a probe process in bytes: a driver's report takes a hundredth of it.
+const LONGEST_ANSWER: u64 = 1 << 20;
+/// What is kept of a probe process's standard error, in bytes; a driver may be told to trace.
+const LAST_WORDS: usize = 4096;
 
 /// Time-outs of probe processes.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +76,14 @@ impl Prober {
         }
         let usable = reports.iter().any(|report| report.state.is_usable());
         Ok(Machine { usable, nodes: reports, advice })
+    }
+
+    /// Looks at one node.
+    ///
+    /// # Errors
+    /// As [`machine`](Self::machine).
+    pub(crate) async fn look(&self, node: &Path) -> anyhow::Result<NodeReport> {
+        self.node(gpu::render_node(node)).await
     }
 
     async fn node(&self, node: RenderNode) -> anyhow::Result<NodeReport> {
@@ -140,7 +155,7 @@ impl Prober {
         if let Some(registry) = &self.registry {
             command.env("GST_REGISTRY", registry);
         }
-        let child = command.spawn().map_err(|error| {
+        let mut child = command.spawn().map_err(|error| {
             anyhow::anyhow!(
                 "can't run {}: {error}; expected the worker's program there (worker.program in \
                  the configuration, or RENDERGATE_WORKER)",
@@ -149,12 +164,52 @@ impl Prober {
         })?;
         // At the time-out the child is dropped, and so killed. It isn't waited for: a process that
         // hangs in the kernel dies only when the GPU's reset lets go of it.
-        Ok(match timeout(limit, child.wait_with_output()).await {
+        Ok(match timeout(limit, listen(&mut child)).await {
             Err(_) => Err(format!("no answer within {} s: it hangs", limit.as_secs_f64())),
             Ok(Err(error)) => Err(format!("its answer can't be read: {error}")),
-            Ok(Ok(output)) => answer(&output),
+            Ok(Ok(said)) => answer(&said),
         })
     }
+}
+
+/// What a probe process has said, and how it ended.
+#[derive(Debug)]
+struct Said {
+    status: ExitStatus,
+    answer: Vec<u8>,
+    /// The end of its standard error.
+    errors: Vec<u8>,
+}
+
+/// Waits for a probe process. Its answer isn't read beyond [`LONGEST_ANSWER`].
+async fn listen(child: &mut Child) -> io::Result<Said> {
+    let answer = head(child.stdout.take());
+    let errors = tail(child.stderr.take());
+    let (answer, errors) = tokio::try_join!(answer, errors)?;
+    Ok(Said { status: child.wait().await?, answer, errors })
+}
+
+async fn head(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let Some(output) = output else { return Ok(bytes) };
+    output.take(LONGEST_ANSWER + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > LONGEST_ANSWER {
+        let text = format!("it is longer than {LONGEST_ANSWER} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(bytes)
+}
+
+/// Reads to the end, so that nobody waits for room in a pipe, and keeps what comes last.
+async fn tail(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let Some(mut output) = output else { return Ok(kept) };
+    while output.read_buf(&mut kept).await? > 0 {
+        if kept.len() > 2 * LAST_WORDS {
+            kept.drain(..kept.len() - LAST_WORDS);
+        }
+    }
+    Ok(kept)
 }
 
 /// The operations that a driver reports.
@@ -166,21 +221,21 @@ fn reported(capabilities: &Capabilities) -> impl Iterator<Item = Operation> {
 }
 
 /// What a probe process that has ended says.
-fn answer<T: DeserializeOwned>(output: &Output) -> Result<T, String> {
+fn answer<T: DeserializeOwned>(said: &Said) -> Result<T, String> {
     use std::os::unix::process::ExitStatusExt;
-    let last_words = String::from_utf8_lossy(&output.stderr);
+    let last_words = String::from_utf8_lossy(&said.errors);
     let last_words = last_words.lines().rfind(|line| !line.trim().is_empty());
     let with_last_words = |what: String| match last_words {
         Some(line) => format!("{what}; its last words: {}", line.trim()),
         None => what,
     };
-    if let Some(signal) = output.status.signal() {
+    if let Some(signal) = said.status.signal() {
         return Err(with_last_words(format!("the driver crashed the process (signal {signal})")));
     }
-    if !output.status.success() {
-        return Err(with_last_words(format!("the process failed ({})", output.status)));
+    if !said.status.success() {
+        return Err(with_last_words(format!("the process failed ({})", said.status)));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| {
+    serde_json::from_slice(&said.answer).map_err(|error| {
         with_last_words(format!("expected one line of JSON from the probe process, got {error}"))
     })
 }

@@ -16,46 +16,33 @@
 //! - A hook that was told `Accepted` is told `Ended`, unless it or the gateway dies.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ffmpeg_args::VideoAction;
+use gpu::{Device, Reason};
 use session::{
-    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL,
-    WorkerToGateway,
+    Control, Ending, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL, WorkerToGateway,
 };
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::config::{Streams as Limits, duration};
 use crate::connection::{Connection, ConnectionError};
+use crate::ending::{LAST_MESSAGE, Outcome, conclude, tell};
 use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
 use crate::gpus::Allowance;
 use crate::streams::{Entry, State};
-use crate::worker::{Death, Worker};
+use crate::worker::Worker;
 
 /// Grace for a worker whose stream is over: it closes its files and exits.
 const END_GRACE: Duration = Duration::from_secs(2);
-/// How long the last message may take to leave.
-const LAST_MESSAGE: Duration = Duration::from_secs(2);
+/// How long a worker that has closed its socket may take to be gone.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// Workers tried for a job, if they die as they are given it.
 const START_TRIES: u32 = 3;
-
-/// Why the relay is over.
-#[derive(Debug)]
-enum Outcome {
-    /// The worker's last message.
-    Ended(Ending),
-    /// The worker process is dead or can't be understood.
-    WorkerLost(String),
-    /// The worker lives and does nothing.
-    WorkerHung(String),
-    /// Nobody watches any more.
-    HookGone(String),
-    /// The gateway ends at once.
-    Aborted,
-}
 
 /// A stream with both its ends.
 #[derive(Debug)]
@@ -66,7 +53,10 @@ pub(crate) struct Stream<'a> {
     hook: Connection,
     worker: Worker,
     job: Job,
+    allowance: Allowance,
     arrived: Instant,
+    /// When the worker got it.
+    began: Instant,
     /// When it is too late, and for what.
     deadline: Option<(Instant, Late)>,
     /// What had been decoded and written when last heard of, to see whether it moves.
@@ -103,13 +93,14 @@ pub(crate) async fn start<'a>(
     let limits = &context.config.streams;
     let video = job.transcode.video.as_ref().map(|video| &video.action);
     let encodes_video = matches!(video, Some(VideoAction::Encode(_)));
-    let allowance = match context.gpus.allowance(encodes_video) {
-        Ok(allowance) => allowance,
-        Err(reason) => {
-            decline(context, &mut hook, Declined::new("no_gpu", reason)).await;
-            return None;
-        }
-    };
+    let allowance =
+        match context.gpus.allowance(encodes_video, |node| context.streams.on_node(node)) {
+            Ok(allowance) => allowance,
+            Err(reason) => {
+                decline(context, &mut hook, Declined::new("no_gpu", reason)).await;
+                return None;
+            }
+        };
     let mut reason = String::new();
     for _ in 0..START_TRIES {
         let mut worker = match wait_for_worker(context, &mut hook, arrived).await {
@@ -137,8 +128,12 @@ pub(crate) async fn start<'a>(
         worker.assign(tracing::Span::current(), context.niceness);
         match hand_over(&mut worker, &entry, &job, &allowance) {
             Ok(()) => {
-                entry.with(|record| record.worker_pid = Some(worker.pid()));
-                let running = Instant::now() + duration(limits.running_seconds);
+                entry.with(|record| {
+                    record.worker_pid = Some(worker.pid());
+                    record.node = allowance.devices.first().map(|device| device.node.clone());
+                });
+                let began = Instant::now();
+                let running = began + duration(limits.running_seconds);
                 let deadline = Some((running, Late::Running));
                 return Some(Stream {
                     context,
@@ -147,7 +142,9 @@ pub(crate) async fn start<'a>(
                     hook,
                     worker,
                     job,
+                    allowance,
                     arrived,
+                    began,
                     deadline,
                     decoded: 0,
                     frames: 0,
@@ -176,7 +173,7 @@ fn hand_over(
     let start = GatewayToWorker::Start {
         stream: entry.id(),
         transcode: job.transcode.clone(),
-        device: allowance.device.as_deref().cloned().map(Box::new),
+        devices: allowance.devices.iter().map(|device| Device::clone(device)).collect(),
         software: allowance.software,
     };
     worker.connection.queue(&start, descriptors)
@@ -345,29 +342,8 @@ impl Stream<'_> {
             WorkerToGateway::Ready { .. } => {
                 return Err(Outcome::WorkerLost("said ready twice".into()));
             }
-            WorkerToGateway::Running { backend, reason, description } => {
-                info!(backend, reason, description, "running");
-                self.context.metrics.stream_running(&backend);
-                let paused = self.entry.with(|record| record.state == State::Paused);
-                if self.deadline.is_some_and(|(_, late)| late == Late::Running) {
-                    self.deadline = None;
-                    if !paused {
-                        self.expect_movement();
-                    }
-                }
-                self.entry.with(|record| {
-                    record.backend = Some(backend.clone());
-                    record.reason = reason.clone();
-                    record.description = Some(description.clone());
-                    if record.state == State::Starting {
-                        record.state = State::Running;
-                    }
-                });
-                let backend = match reason {
-                    Some(reason) => format!("{backend} ({reason})"),
-                    None => backend,
-                };
-                GatewayToHook::Running { backend, description }
+            WorkerToGateway::Running { backend, node, reason, description } => {
+                self.hear_running(backend, node, reason, description)
             }
             WorkerToGateway::Alive { decoded } => {
                 if std::mem::replace(&mut self.decoded, decoded) != decoded {
@@ -403,9 +379,45 @@ impl Stream<'_> {
         self.hook.queue(&pass_on, Vec::new()).map_err(|error| Outcome::HookGone(error.to_string()))
     }
 
+    fn hear_running(
+        &mut self,
+        backend: String,
+        node: Option<PathBuf>,
+        reason: Option<Reason>,
+        description: String,
+    ) -> GatewayToHook {
+        // A worker that was given no GPU can't say why.
+        let reason = reason.or_else(|| self.allowance.reason.clone());
+        let device = node.as_ref().map(|node| tracing::field::display(node.display()));
+        let text = reason.as_ref().map(|reason| reason.text.as_str());
+        info!(backend, device, reason = text, description, "running");
+        self.context.metrics.stream_running(&backend, reason.as_ref().map(|reason| reason.kind));
+        let paused = self.entry.with(|record| record.state == State::Paused);
+        if self.deadline.is_some_and(|(_, late)| late == Late::Running) {
+            self.deadline = None;
+            if !paused {
+                self.expect_movement();
+            }
+        }
+        self.entry.with(|record| {
+            record.backend = Some(backend.clone());
+            record.node = node.clone();
+            record.reason = text.map(str::to_owned);
+            record.description = Some(description.clone());
+            if record.state == State::Starting {
+                record.state = State::Running;
+            }
+        });
+        let backend = match text {
+            Some(text) => format!("{backend} ({text})"),
+            None => backend,
+        };
+        GatewayToHook::Running { backend, description }
+    }
+
     /// Clears away and tells whoever is left.
     async fn finish(self, outcome: Outcome) {
-        let Self { context, entry, mut hook, worker, job, arrived, .. } = self;
+        let Self { context, entry, mut hook, worker, job, arrived, began, .. } = self;
         let mut output = job.output;
         entry.with(|record| record.state = State::Ending);
         output.remove_placeholder().await;
@@ -432,6 +444,11 @@ impl Stream<'_> {
                 _ => {}
             })
             .await;
+        if let Some(node) = entry.with(|record| record.node.clone())
+            && outcome.may_be_the_gpu(last.as_ref())
+        {
+            context.gpus.failed(&node, began, outcome.why(last.as_ref(), &death));
+        }
         let over = !matches!(outcome, Outcome::Ended(Ending::Complete | Ending::Quit));
         if over || !death.is_clean() {
             for tag in tags {
@@ -446,86 +463,5 @@ impl Stream<'_> {
         let seconds = arrived.elapsed().as_secs_f64();
         info!(how, frames, segments, speed, seconds, "ended");
         context.metrics.stream_ended(how);
-    }
-}
-
-/// How long a worker that has closed its socket may take to be gone.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
-
-/// Tells the hook, if it doesn't know yet; gives the word for log and counter.
-async fn conclude(
-    context: &Context,
-    hook: &mut Connection,
-    outcome: Outcome,
-    last: Option<Ending>,
-    death: &Death,
-    pid: u32,
-) -> &'static str {
-    let failed = |fault, reason: String| Ending::Failed { reason, fault };
-    match outcome {
-        Outcome::Ended(ending) => {
-            if death.was_killed() {
-                warn!("the worker didn't exit after its stream");
-                context.metrics.worker_restarted("didnt_exit");
-            }
-            if let Ending::Failed { reason, .. } = &ending {
-                warn!(reason, "failed");
-            }
-            label(&ending)
-        }
-        // The process was reaped before its last message was read.
-        Outcome::WorkerLost(_) if last.is_some() => {
-            let ending = last.expect("just seen");
-            tell(hook, ending.clone()).await;
-            label(&ending)
-        }
-        Outcome::WorkerLost(why) => {
-            let why = if why.is_empty() { death.to_string() } else { why };
-            let reason = format!("the worker (pid {pid}) {why}");
-            warn!(reason, "worker lost");
-            context.metrics.worker_restarted("died");
-            tell(hook, failed(Fault::Worker, reason)).await;
-            "worker_died"
-        }
-        Outcome::WorkerHung(why) => {
-            let reason = format!("the worker (pid {pid}) {why}");
-            warn!(reason, "worker killed");
-            context.metrics.worker_restarted("hung");
-            tell(hook, failed(Fault::Worker, reason)).await;
-            "worker_hung"
-        }
-        Outcome::HookGone(why) => {
-            info!(why, "the hook is gone");
-            if death.was_killed() {
-                context.metrics.worker_restarted("didnt_exit");
-            }
-            "hook_gone"
-        }
-        Outcome::Aborted => {
-            tell(hook, failed(Fault::Gateway, "the gateway was told to stop at once".into())).await;
-            "aborted"
-        }
-    }
-}
-
-async fn tell(hook: &mut Connection, ending: Ending) {
-    // A hook that is gone needs no telling.
-    if hook.queue(&GatewayToHook::Ended(ending), Vec::new()).is_ok() {
-        let _ = timeout(LAST_MESSAGE, hook.flush(LAST_MESSAGE)).await;
-    }
-}
-
-fn label(ending: &Ending) -> &'static str {
-    match ending {
-        Ending::Complete => "complete",
-        Ending::Quit => "quit",
-        Ending::Failed { fault, .. } => match fault {
-            Fault::Input => "failed_input",
-            Fault::Output => "failed_output",
-            Fault::Unsupported => "failed_unsupported",
-            Fault::Device => "failed_device",
-            Fault::Worker => "failed_worker",
-            Fault::Gateway => "failed_gateway",
-        },
     }
 }

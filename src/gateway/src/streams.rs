@@ -4,6 +4,7 @@
 //! and the per-stream metrics can't outlive it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -74,7 +75,9 @@ pub(crate) struct Record {
     pub size: String,
     /// Which backend runs it, once it is known.
     pub backend: Option<String>,
-    /// Why it isn't all on the GPU that there is.
+    /// The GPU's node, if it runs on one; before it runs, the one that it most likely will.
+    pub node: Option<PathBuf>,
+    /// Why it isn't all on a GPU.
     pub reason: Option<String>,
     /// One line of the worker: decoder, filters, encoder.
     pub description: Option<String>,
@@ -125,6 +128,7 @@ impl Record {
             video_out,
             size,
             backend: None,
+            node: None,
             reason: None,
             description: None,
             state: State::Starting,
@@ -187,7 +191,10 @@ pub struct StreamLine {
     pub output: String,
     /// `software`, ...; `pending` until the worker runs.
     pub backend: String,
-    /// Why it isn't all on the GPU that there is.
+    /// The GPU's node, if it runs on one; before it runs, the one that it most likely will.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Why it isn't all on a GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Decoder, filters, encoder; empty until the worker runs.
@@ -222,6 +229,7 @@ impl StreamLine {
             input: record.input.clone(),
             output: record.output.clone(),
             backend: record.backend().to_owned(),
+            device: record.node.as_ref().map(|node| node.display().to_string()),
             reason: record.reason.clone(),
             description: record.description.clone().unwrap_or_default(),
             state: record.state,
@@ -304,6 +312,14 @@ impl Streams {
 
     pub(crate) fn count(&self) -> usize {
         self.lock().records.len()
+    }
+
+    /// How many run, or are about to run, on the GPU behind a node.
+    pub(crate) fn on_node(&self, node: &Path) -> usize {
+        let here = |record: &&Record| {
+            record.state != State::Ending && record.node.as_deref() == Some(node)
+        };
+        self.lock().records.values().filter(here).count()
     }
 
     pub(crate) fn lines(&self) -> Vec<StreamLine> {

@@ -82,6 +82,7 @@ mod tests {
             input: "/m/A B.mkv".into(),
             output: "/t/x.m3u8".into(),
             backend: "software".into(),
+            device: None,
             reason: None,
             description: String::new(),
             state: State::Running,

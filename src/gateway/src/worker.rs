@@ -1,8 +1,8 @@
 //! One worker process, from its start to its reaping.
 //!
 //! Invariants:
-//! - A worker that was started is waited for: by [`Worker::end`] or, if dropped, by the runtime
-//!   after a SIGKILL.
+//! - A worker that was started is waited for: by [`Worker::end`], after a while by a task that
+//!   nobody waits for, or, if dropped, by the runtime after a SIGKILL.
 //! - Its process group is killed, so nothing that it started survives it.
 
 use std::io;
@@ -25,6 +25,9 @@ use crate::launch::Launcher;
 
 /// How long the log of a dead worker is waited for. A process it left behind could hold the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long a worker that was killed is waited for. One that sleeps in the kernel, in a driver or on a
+/// dead share, dies only when that lets go of it; its viewer is to hear of it before.
+const KILLED_LIMIT: Duration = Duration::from_secs(2);
 /// Longest line of a worker's log in bytes; longer ones are cut into several.
 const MAX_LINE: u64 = 4096;
 
@@ -182,8 +185,11 @@ impl Worker {
             let _ = kill_process_group(group, Signal::KILL);
         }
         let status = match status {
-            Some(status) => status,
-            None => self.child.wait().await,
+            Some(status) => status.ok(),
+            None => {
+                let mut child = self.child;
+                wait_so_long(async move { child.wait().await.ok() }, KILLED_LIMIT).await.flatten()
+            }
         };
         // Whatever it said before it died is in the socket still.
         while open {
@@ -193,12 +199,21 @@ impl Worker {
                 _ => open = false,
             }
         }
-        Death { status: status.ok(), killed, last_line: self.log.finish().await }
+        Death { status, killed, last_line: self.log.finish().await }
     }
 
     fn group(&self) -> Option<Pid> {
         i32::try_from(self.pid).ok().and_then(Pid::from_raw)
     }
+}
+
+/// What comes of `work`, if it comes in time; later it is still waited for, by nobody.
+async fn wait_so_long<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+    limit: Duration,
+) -> Option<T> {
+    let task = tokio::spawn(work);
+    tokio::time::timeout(limit, task).await.ok()?.ok()
 }
 
 /// How a worker process ended.
@@ -224,7 +239,8 @@ impl Death {
 impl std::fmt::Display for Death {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.killed, self.status) {
-            (true, _) => write!(f, "hung and was killed")?,
+            (true, None) => write!(f, "hung and was killed, which takes its time")?,
+            (true, Some(_)) => write!(f, "hung and was killed")?,
             (false, None) => write!(f, "is gone")?,
             (false, Some(status)) => match (status.code(), status.signal()) {
                 (Some(code), _) => write!(f, "exited with status {code}")?,
@@ -293,5 +309,28 @@ impl Drop for WorkerLog {
     fn drop(&mut self) {
         // Reads to the end of a dropped worker's pipe would be for nobody.
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_can_t_be_killed_is_reaped_later() {
+        let (die, dead) = oneshot::channel::<()>();
+        let (reaped, told) = oneshot::channel();
+        let wait = async move {
+            let _ = dead.await;
+            let _ = reaped.send("reaped");
+        };
+        let start = tokio::time::Instant::now();
+        assert_eq!(wait_so_long(wait, KILLED_LIMIT).await, None);
+        assert_eq!(start.elapsed(), KILLED_LIMIT);
+        die.send(()).unwrap();
+        assert_eq!(told.await, Ok("reaped"));
+        assert_eq!(wait_so_long(async { 7 }, KILLED_LIMIT).await, Some(7));
     }
 }

@@ -32,6 +32,13 @@ pub struct Ability {
     pub rate_control: Vec<String>,
 }
 
+impl Device {
+    /// Whether it decodes or encodes anything: one that only scales is of no use to a stream.
+    pub fn codes(&self) -> bool {
+        self.abilities.keys().any(|one| *one != Operation::Scale)
+    }
+}
+
 impl Ability {
     /// Whether a picture isn't too large.
     pub fn takes(&self, width: u32, height: u32) -> bool {
@@ -73,9 +80,8 @@ impl Machine {
     /// most, the first of equals.
     pub fn device(&self) -> Option<Device> {
         let devices = self.nodes.iter().filter_map(NodeReport::device);
-        let codes = |device: &Device| device.abilities.keys().any(|one| *one != Operation::Scale);
         // The last of equals is what max_by_key would give.
-        devices.filter(codes).rev().max_by_key(|device| device.abilities.len())
+        devices.filter(Device::codes).rev().max_by_key(|device| device.abilities.len())
     }
 }
 

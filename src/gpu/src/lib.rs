@@ -14,11 +14,13 @@ pub mod advice;
 mod device;
 mod facts;
 mod nodes;
+mod reason;
 mod report;
 
 pub use device::{Ability, Device};
 pub use facts::Facts;
-pub use nodes::{PciId, Problem, RenderNode, render_nodes};
+pub use nodes::{PciId, Problem, RenderNode, node_paths, render_node, render_nodes};
+pub use reason::{Reason, ReasonKind};
 pub use report::{
     Capabilities, Entry, Entrypoint, Machine, NodeProbe, NodeReport, Operation, Outcome,
     Processing, Trial, VaapiFailure,

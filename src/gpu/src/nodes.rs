@@ -72,6 +72,9 @@ impl fmt::Display for PciId {
     }
 }
 
+const DEVICES: &str = "/dev/dri";
+const CLASSES: &str = "/sys/class/drm";
+
 struct Node(File);
 
 impl AsFd for Node {
@@ -87,10 +90,24 @@ impl drm::Device for Node {}
 /// # Errors
 /// If `/dev/dri` exists and can't be read. Without that directory there are none.
 pub fn render_nodes() -> io::Result<Vec<RenderNode>> {
-    render_nodes_in(Path::new("/dev/dri"), Path::new("/sys/class/drm"))
+    render_nodes_in(Path::new(DEVICES), Path::new(CLASSES))
 }
 
-fn render_nodes_in(devices: &Path, sysfs: &Path) -> io::Result<Vec<RenderNode>> {
+/// The render nodes' paths, in the order of their numbers. Opens none: asked often, it must not wake
+/// a GPU that sleeps.
+///
+/// # Errors
+/// As [`render_nodes`].
+pub fn node_paths() -> io::Result<Vec<PathBuf>> {
+    paths_in(Path::new(DEVICES))
+}
+
+/// The node at that path.
+pub fn render_node(path: &Path) -> RenderNode {
+    look(path, &Path::new(CLASSES).join(path.file_name().unwrap_or_default()))
+}
+
+fn paths_in(devices: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(devices) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -103,7 +120,12 @@ fn render_nodes_in(devices: &Path, sysfs: &Path) -> io::Result<Vec<RenderNode>> 
         }
     }
     names.sort();
-    Ok(names.iter().map(|name| look(&devices.join(name), &sysfs.join(name))).collect())
+    Ok(names.iter().map(|name| devices.join(name)).collect())
+}
+
+fn render_nodes_in(devices: &Path, sysfs: &Path) -> io::Result<Vec<RenderNode>> {
+    let class = |path: &Path| sysfs.join(path.file_name().unwrap_or_default());
+    Ok(paths_in(devices)?.iter().map(|path| look(path, &class(path))).collect())
 }
 
 fn look(path: &Path, sysfs: &Path) -> RenderNode {

@@ -14,13 +14,14 @@
 //! - Times are microseconds relative to the first output frame unless named otherwise.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use ffmpeg_args::Transcode;
-use gpu::Device;
+use gpu::{Device, Reason};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -169,8 +170,8 @@ pub enum GatewayToWorker {
         stream: StreamId,
         /// What to do.
         transcode: Box<Transcode>,
-        /// The GPU that it may use.
-        device: Option<Box<Device>>,
+        /// The GPUs that it may use, at most one of them; of equals the first is preferred.
+        devices: Vec<Device>,
         /// Whether it may do without.
         software: bool,
     },
@@ -191,8 +192,10 @@ pub enum WorkerToGateway {
     Running {
         /// `vaapi`, `mixed` (one of decoder and encoder on the GPU) or `software`.
         backend: String,
-        /// Why it isn't all on the GPU, for people.
-        reason: Option<String>,
+        /// The GPU's node, if it runs on one.
+        node: Option<PathBuf>,
+        /// Why it isn't all on the GPU.
+        reason: Option<Reason>,
         /// One line for people.
         description: String,
     },

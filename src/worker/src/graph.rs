@@ -9,7 +9,7 @@ use ffmpeg_args::{
     AudioAction, AudioCodec, AudioEncode, Keyframes, Scale, Transcode, VideoAction, VideoCodec,
     VideoEncode,
 };
-use gpu::Device;
+use gpu::{Device, Reason};
 
 use crate::stages::{Facts, Node, SourceStream, Stage, Stages};
 use crate::vaapi::{Choice, choose};
@@ -51,7 +51,7 @@ pub struct Graph {
     /// `vaapi`, `mixed` or `software`.
     pub backend: &'static str,
     /// Why the picture isn't all on a GPU that there is.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
 }
 
 /// What a backend lacks for a plan.

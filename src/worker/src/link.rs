@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
-use gpu::Device;
+use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use session::{Ending, Fault};
@@ -18,14 +19,15 @@ use crate::graph::{Graph, Host, describe};
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError};
-use crate::stages::Stages;
+use crate::stages::{SourceStream, Stages};
 use crate::timeline::{Gate, Timeline};
+use crate::vaapi;
 
 /// What a stream may run on.
 #[derive(Debug, Clone, Copy)]
 pub struct Gpu<'a> {
-    /// The GPU.
-    pub device: Option<&'a Device>,
+    /// The GPUs, of which it takes one.
+    pub devices: &'a [Device],
     /// Whether it may do without.
     pub software: bool,
 }
@@ -34,8 +36,10 @@ pub struct Gpu<'a> {
 pub struct Linked {
     /// `vaapi`, `mixed` or `software`.
     pub backend: &'static str,
+    /// The node of the GPU, if a part of it is there.
+    pub node: Option<PathBuf>,
     /// Why the picture isn't all on a GPU that there is.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// One line for people.
     pub description: String,
     /// Tracks that pass unchanged.
@@ -102,11 +106,13 @@ pub fn link(
         found.map(|(source, index)| source.stream(index, stages))
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let host = Host { cores, device: gpu.device };
-    let graph = describe(stages, plan, host, stream(&video).as_ref(), stream(&audio).as_ref())
+    let video_stream = stream(&video);
+    let device = device(stages, plan, gpu.devices, video_stream.as_ref());
+    let host = Host { cores, device };
+    let graph = describe(stages, plan, host, video_stream.as_ref(), stream(&audio).as_ref())
         .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
     if !gpu.software && graph.backend == "software" && encodes_video(plan) {
-        let why = graph.reason.as_deref().unwrap_or("there is no GPU");
+        let why = graph.reason.as_ref().map_or("there is no GPU", |reason| &reason.text);
         return Err(SourceError {
             message: format!("{why}, and the gateway wants no software"),
             fault: Fault::Unsupported,
@@ -171,10 +177,22 @@ pub fn link(
     Ok(Linked {
         backend: graph.backend,
         description: one_line(&graph),
+        node: device.filter(|_| graph.backend != "software").map(|device| device.node.clone()),
         reason: graph.reason,
         copied,
         announced_end_ns,
     })
+}
+
+/// The GPU for the picture, if it is encoded.
+fn device<'d>(
+    stages: &Stages,
+    plan: &Transcode,
+    devices: &'d [Device],
+    video: Option<&SourceStream>,
+) -> Option<&'d Device> {
+    let VideoAction::Encode(encode) = &plan.video.as_ref()?.action else { return None };
+    vaapi::best(stages.gpu.as_ref()?, devices, encode, video?)
 }
 
 /// When a stream should end by its file's header, ns of source time.

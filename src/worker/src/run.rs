@@ -69,11 +69,11 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, device, software } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software } = message else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
-    let gpu = Gpu { device: device.as_deref(), software };
+    let gpu = Gpu { devices: &devices, software };
     let order = Order { stages: &stages, id: stream, plan: &transcode, gpu };
     let ending = Stream::run(order, channel, descriptors);
     // Nobody may be left to hear it.
@@ -177,6 +177,7 @@ impl Stream {
             Ok((mut stream, linked)) => {
                 let message = WorkerToGateway::Running {
                     backend: linked.backend.to_owned(),
+                    node: linked.node,
                     reason: linked.reason,
                     description: linked.description,
                 };

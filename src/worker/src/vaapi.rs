@@ -7,7 +7,7 @@
 //! Invariant: every choice against the GPU has a reason that a person can read.
 
 use ffmpeg_args::{Keyframes, Scale, VideoCodec, VideoEncode};
-use gpu::{Ability, Device, Operation};
+use gpu::{Ability, Device, Operation, Reason, ReasonKind};
 
 use crate::size::{Target, target_size};
 use crate::stages::{Chain, Encoder, Facts, GpuStages, SourceStream};
@@ -30,7 +30,7 @@ pub struct Choice<'a> {
     /// What those stages need to know.
     pub facts: Facts,
     /// Why not all of it is on the GPU.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
 }
 
 impl Choice<'_> {
@@ -42,6 +42,22 @@ impl Choice<'_> {
             _ => "mixed",
         }
     }
+}
+
+/// The device that takes most of a stream's picture, both halves before the encoder alone before the
+/// decoder alone; the first of equals.
+pub fn best<'d>(
+    stages: &GpuStages,
+    devices: &'d [Device],
+    plan: &VideoEncode,
+    source: &SourceStream,
+) -> Option<&'d Device> {
+    let parts = |device: &Device| {
+        let choice = choose(stages, device, plan, source);
+        (choice.encoder.is_some(), choice.decoder.is_some())
+    };
+    // The last of equals is what max_by_key would give.
+    devices.iter().rev().max_by_key(|device| parts(device))
 }
 
 /// Chooses for one stream.
@@ -76,7 +92,7 @@ pub fn choose<'a>(
         }
         Err(reason) => reasons.push(reason),
     }
-    choice.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+    choice.reason = Reason::all(reasons);
     choice
 }
 
@@ -96,13 +112,14 @@ fn encoder<'a, 'd>(
     device: &'d Device,
     plan: &VideoEncode,
     size: Option<(u32, u32)>,
-) -> Result<(&'a Encoder, &'d Ability), String> {
+) -> Result<(&'a Encoder, &'d Ability), Reason> {
+    let unsupported = |text| Reason::new(ReasonKind::EncoderUnsupported, text);
     let (codec, name) = match plan.codec {
         VideoCodec::H264 => ("h264", "H.264"),
         VideoCodec::Hevc => ("hevc", "HEVC"),
     };
     let stage = stages.encoders.iter().find(|stage| stage.encoder.codec == codec);
-    let stage = stage.ok_or_else(|| format!("no stage encodes {name} on a GPU"))?;
+    let stage = stage.ok_or_else(|| unsupported(format!("no stage encodes {name} on a GPU")))?;
     let mut operations = stage.operations.clone();
     if plan.rate.low_power {
         operations.reverse();
@@ -110,13 +127,16 @@ fn encoder<'a, 'd>(
     let abilities: Vec<_> =
         operations.iter().filter_map(|operation| device.abilities.get(operation)).collect();
     let Some(largest) = abilities.first() else {
-        return Err(format!("the GPU doesn't encode {name}"));
+        return Err(unsupported(format!("the GPU doesn't encode {name}")));
     };
     let fits =
         |ability: &&&Ability| size.is_none_or(|(width, height)| ability.takes(width, height));
     match abilities.iter().find(fits) {
         Some(ability) => Ok((&stage.encoder, ability)),
-        None => Err(format!("the GPU encodes {name} {}", up_to(largest))),
+        None => {
+            let text = format!("the GPU encodes {name} {}", up_to(largest));
+            Err(Reason::new(ReasonKind::Size, text))
+        }
     }
 }
 
@@ -125,20 +145,30 @@ fn decoder<'a>(
     device: &Device,
     plan: &VideoEncode,
     source: &SourceStream,
-) -> Result<(&'a Chain, Facts), String> {
+) -> Result<(&'a Chain, Facts), Reason> {
+    let unsupported = |text| Reason::new(ReasonKind::DecoderUnsupported, text);
     let stage = source.gpu_decoder.and_then(|index| stages.decoders.get(index));
-    let stage = stage.ok_or_else(|| format!("no stage decodes {} on a GPU", source.caps))?;
+    let stage =
+        stage.ok_or_else(|| unsupported(format!("no stage decodes {} on a GPU", source.caps)))?;
     let ability = device.abilities.get(&stage.operation);
-    let ability = ability.ok_or_else(|| format!("no {} on the GPU", stage.operation))?;
-    let (width, height) = source.size.ok_or("the container doesn't state the picture's size")?;
+    let ability =
+        ability.ok_or_else(|| unsupported(format!("no {} on the GPU", stage.operation)))?;
+    let (width, height) = source.size.ok_or_else(|| {
+        let text = "the container doesn't state the picture's size";
+        Reason::new(ReasonKind::SourceUnknown, text)
+    })?;
     if !ability.takes(width, height) {
-        return Err(format!("{} on the GPU {}", stage.operation, up_to(ability)));
+        let text = format!("{} on the GPU {}", stage.operation, up_to(ability));
+        return Err(Reason::new(ReasonKind::Size, text));
     }
     let scaler = device.abilities.get(&Operation::Scale);
-    let scaler = scaler.ok_or("the GPU doesn't scale")?;
+    let scaler = scaler.ok_or_else(|| Reason::new(ReasonKind::Scale, "the GPU doesn't scale"))?;
     let mut facts = Facts::new();
     if plan.deinterlace.is_some() {
-        let deinterlacer = device.deinterlacer.clone().ok_or("the GPU doesn't deinterlace")?;
+        let deinterlacer = device
+            .deinterlacer
+            .clone()
+            .ok_or_else(|| Reason::new(ReasonKind::Deinterlace, "the GPU doesn't deinterlace"))?;
         facts.insert("deinterlacer", deinterlacer);
     }
     facts.insert("decoder", ability.element.clone());

@@ -7,7 +7,7 @@ use std::path::Path;
 use ffmpeg_args::*;
 use support::{encode_of, plan};
 use worker::graph::{Host, describe};
-use worker::stages::{SOFTWARE, SourceStream, Stages};
+use worker::stages::{GpuDecoder, SOFTWARE, SourceStream, Stages};
 
 fn stream(stages: &Stages, caps: &str) -> SourceStream {
     let media = caps.split(',').next().unwrap();
@@ -167,7 +167,7 @@ fn graph_on(
     });
     let host = Host { cores: 4, device: Some(device) };
     let graph = describe(&stages, &plan, host, Some(&video), None).unwrap();
-    let reason = graph.reason.as_deref().unwrap_or("all on the GPU");
+    let reason = graph.reason.as_ref().map_or("all on the GPU", |reason| &reason.text);
     format!("{}: {reason}\n{graph}", graph.backend)
 }
 
@@ -233,4 +233,35 @@ fn reasons_against_the_gpu() {
         first_line(graph_on(&device(), ("video/x-vp8", HD), |_| {})),
     ];
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn of_two_gpus_the_one_that_takes_more_of_the_stream() {
+    use gpu::Operation::{DecodeH264, EncodeH264};
+    let without = |node: &str, missing: &[gpu::Operation]| {
+        let mut device = gpu::Device { node: node.into(), ..device() };
+        device.abilities.retain(|operation, _| !missing.contains(operation));
+        device
+    };
+    let decodes = without("decodes", &[EncodeH264]);
+    let encodes = without("encodes", &[DecodeH264]);
+    let neither = without("neither", &[EncodeH264, DecodeH264]);
+    let (first, second) = (without("first", &[]), without("second", &[]));
+    let stages = Stages::shipped().unwrap();
+    let plan = plan(Path::new("in.mkv"), Path::new("out"));
+    let VideoAction::Encode(encode) = &plan.video.as_ref().unwrap().action else { panic!() };
+    let mut video = stream(&stages, "video/x-h264");
+    video.size = HD;
+    let is_h264 = |decoder: &GpuDecoder| decoder.operation == DecodeH264;
+    video.gpu_decoder = stages.gpu.as_ref().unwrap().decoders.iter().position(is_h264);
+    let check = |devices: &[&gpu::Device], expect: &str| {
+        let devices: Vec<_> = devices.iter().map(|device| (*device).clone()).collect();
+        let gpu = stages.gpu.as_ref().unwrap();
+        let best = worker::vaapi::best(gpu, &devices, encode, &video).unwrap();
+        assert_eq!(best.node, Path::new(expect));
+    };
+    check(&[&neither, &decodes, &encodes, &first], "first");
+    check(&[&neither, &decodes, &encodes], "encodes");
+    check(&[&neither, &decodes], "decodes");
+    check(&[&second, &first], "second");
 }

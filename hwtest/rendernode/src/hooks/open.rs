@@ -1,6 +1,6 @@
 //! Opening files.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 
 use crate::config::{Fault, Node};
 use crate::device::Device;
@@ -28,8 +28,12 @@ fn open_node(node: Node, flags: c_int) -> c_int {
         return fail(libc::ENOTDIR);
     }
     let close = if flags & libc::O_CLOEXEC != 0 { libc::MFD_CLOEXEC } else { 0 };
-    // SAFETY: the name is a C string literal.
-    let file = unsafe { libc::memfd_create(c"rendernode".as_ptr(), close) };
+    // The name is for people, and tests, who look into /proc/PID/fd.
+    let Ok(name) = CString::new(format!("renderD{}", node.minor)) else {
+        return fail(libc::EINVAL);
+    };
+    // SAFETY: the name is a C string.
+    let file = unsafe { libc::memfd_create(name.as_ptr(), close) };
     let Some(found) = real_fstat(file) else { return fail(libc::EMFILE) };
     shim.opened((found.st_dev, found.st_ino), Device::new(node));
     file

@@ -110,6 +110,23 @@ async fn an_answer_that_is_none_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn an_answer_without_end_is_not_waited_for() {
+    let (prober, _folder) = prober("exec yes");
+    let report = prober.node(node()).await.unwrap();
+    let reason = "its answer can't be read: it is longer than 1048576 bytes".to_owned();
+    assert_eq!(report.state, Outcome::Failed { reason });
+}
+
+#[tokio::test]
+async fn of_many_words_the_last_are_kept() {
+    let script = "seq 100000 >&2; echo 'gpu hang' >&2; exit 3";
+    let (prober, _folder) = prober(script);
+    let report = prober.node(node()).await.unwrap();
+    let reason = "the process failed (exit status: 3); its last words: gpu hang".to_owned();
+    assert_eq!(report.state, Outcome::Failed { reason });
+}
+
+#[tokio::test]
 async fn a_missing_worker_is_an_error() {
     let (mut prober, _folder) = prober("");
     prober.program = "/no/such/worker".into();

@@ -154,6 +154,7 @@ impl Run {
         }
         let running = WorkerToGateway::Running {
             backend: "fake".into(),
+            node: None,
             reason: None,
             description: "nothing".into(),
         };

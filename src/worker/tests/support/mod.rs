@@ -89,7 +89,7 @@ impl Run {
         let start = GatewayToWorker::Start {
             stream: StreamId(7),
             transcode: Box::new(plan.clone()),
-            device: gpu::under_test().map(|gpu| Box::new(gpu.device.clone())),
+            devices: gpu::under_test().map(|gpu| gpu.device.clone()).into_iter().collect(),
             software: true,
         };
         self.started = Instant::now();

@@ -1,0 +1,158 @@
+//! How a stream ends: what the worker or the hook did, what the hook is told, and how it is counted.
+
+use std::time::Duration;
+
+use session::{Ending, Fault, GatewayToHook};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::connection::Connection;
+use crate::gateway::Context;
+use crate::worker::Death;
+
+/// How long the last message may take to leave.
+pub(crate) const LAST_MESSAGE: Duration = Duration::from_secs(2);
+
+/// Why the relay is over.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The worker's last message.
+    Ended(Ending),
+    /// The worker process is dead or can't be understood.
+    WorkerLost(String),
+    /// The worker lives and does nothing.
+    WorkerHung(String),
+    /// Nobody watches any more.
+    HookGone(String),
+    /// The gateway ends at once.
+    Aborted,
+}
+
+impl Outcome {
+    /// Whether it may be the doing of the GPU that the stream ran on: then that is to be looked at.
+    /// `last` is what the worker still said as it was cleared away.
+    pub(crate) fn may_be_the_gpu(&self, last: Option<&Ending>) -> bool {
+        let of_the_device =
+            |ending: &Ending| matches!(ending, Ending::Failed { fault: Fault::Device, .. });
+        match self {
+            Self::Ended(ending) => of_the_device(ending),
+            Self::WorkerLost(_) => last.is_none_or(of_the_device),
+            Self::WorkerHung(_) => true,
+            Self::HookGone(_) | Self::Aborted => false,
+        }
+    }
+
+    /// In a few words, for people.
+    pub(crate) fn why(&self, last: Option<&Ending>, death: &Death) -> String {
+        match (self, last) {
+            (Self::Ended(Ending::Failed { reason, .. }), _)
+            | (_, Some(Ending::Failed { reason, .. })) => reason.clone(),
+            (Self::WorkerLost(why), _) if why.is_empty() => format!("the worker {death}"),
+            (Self::WorkerLost(why) | Self::WorkerHung(why) | Self::HookGone(why), _) => {
+                format!("the worker {why}")
+            }
+            (Self::Ended(_) | Self::Aborted, _) => format!("the worker {death}"),
+        }
+    }
+}
+
+/// Tells the hook, if it doesn't know yet; gives the word for log and counter.
+pub(crate) async fn conclude(
+    context: &Context,
+    hook: &mut Connection,
+    outcome: Outcome,
+    last: Option<Ending>,
+    death: &Death,
+    pid: u32,
+) -> &'static str {
+    let failed = |fault, reason: String| Ending::Failed { reason, fault };
+    match outcome {
+        Outcome::Ended(ending) => {
+            if death.was_killed() {
+                warn!("the worker didn't exit after its stream");
+                context.metrics.worker_restarted("didnt_exit");
+            }
+            if let Ending::Failed { reason, .. } = &ending {
+                warn!(reason, "failed");
+            }
+            label(&ending)
+        }
+        // The process was reaped before its last message was read.
+        Outcome::WorkerLost(_) if last.is_some() => {
+            let ending = last.expect("just seen");
+            tell(hook, ending.clone()).await;
+            label(&ending)
+        }
+        Outcome::WorkerLost(why) => {
+            let why = if why.is_empty() { death.to_string() } else { why };
+            let reason = format!("the worker (pid {pid}) {why}");
+            warn!(reason, "worker lost");
+            context.metrics.worker_restarted("died");
+            tell(hook, failed(Fault::Worker, reason)).await;
+            "worker_died"
+        }
+        Outcome::WorkerHung(why) => {
+            let reason = format!("the worker (pid {pid}) {why}");
+            warn!(reason, "worker killed");
+            context.metrics.worker_restarted("hung");
+            tell(hook, failed(Fault::Worker, reason)).await;
+            "worker_hung"
+        }
+        Outcome::HookGone(why) => {
+            info!(why, "the hook is gone");
+            if death.was_killed() {
+                context.metrics.worker_restarted("didnt_exit");
+            }
+            "hook_gone"
+        }
+        Outcome::Aborted => {
+            tell(hook, failed(Fault::Gateway, "the gateway was told to stop at once".into())).await;
+            "aborted"
+        }
+    }
+}
+
+pub(crate) async fn tell(hook: &mut Connection, ending: Ending) {
+    // A hook that is gone needs no telling.
+    if hook.queue(&GatewayToHook::Ended(ending), Vec::new()).is_ok() {
+        let _ = timeout(LAST_MESSAGE, hook.flush(LAST_MESSAGE)).await;
+    }
+}
+
+fn label(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Complete => "complete",
+        Ending::Quit => "quit",
+        Ending::Failed { fault, .. } => match fault {
+            Fault::Input => "failed_input",
+            Fault::Output => "failed_output",
+            Fault::Unsupported => "failed_unsupported",
+            Fault::Device => "failed_device",
+            Fault::Worker => "failed_worker",
+            Fault::Gateway => "failed_gateway",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_film_s_fault_may_be_the_gpu_s() {
+        let failed = |fault| Ending::Failed { reason: String::new(), fault };
+        let check = |outcome: Outcome, last: Option<Ending>, expect: bool| {
+            assert_eq!(outcome.may_be_the_gpu(last.as_ref()), expect, "{outcome:?}, {last:?}");
+        };
+        check(Outcome::WorkerHung(String::new()), None, true);
+        check(Outcome::WorkerLost(String::new()), None, true);
+        check(Outcome::WorkerLost(String::new()), Some(failed(Fault::Device)), true);
+        check(Outcome::WorkerLost(String::new()), Some(failed(Fault::Input)), false);
+        check(Outcome::WorkerLost(String::new()), Some(Ending::Complete), false);
+        check(Outcome::Ended(failed(Fault::Device)), None, true);
+        check(Outcome::Ended(failed(Fault::Output)), None, false);
+        check(Outcome::Ended(Ending::Quit), None, false);
+        check(Outcome::HookGone(String::new()), None, false);
+        check(Outcome::Aborted, None, false);
+    }
+}
