@@ -162,19 +162,13 @@ fn vaapi(clip: &Path, output: &Path) -> CommandLine {
     Template { kind: Kind::Vaapi, video_bitrate: 800_000, ..software }.command()
 }
 
-fn machine() -> VirtualMachine {
-    let machine = VirtualMachine::new(&[("GST_VA_ALL_DRIVERS", "1")]);
-    symlink(built("libsoftva.so"), machine.no_drivers().join("softva_drv_video.so")).unwrap();
-    machine
-}
-
 /// Six streams, one of them with this fault; the gateway's log.
 fn six_viewers(fault: &str, streams: &str) -> String {
     // One at a time: eighteen streams at once would time out where six don't.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let clip = clip::make(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips"), CLIP).unwrap();
-    let machine = machine();
+    let machine = VirtualMachine::softva(&[]);
     let node = Node::start(&machine, streams);
     let mut viewers = Vec::new();
     for viewer in 0..VIEWERS {
@@ -206,7 +200,7 @@ fn six_viewers(fault: &str, streams: &str) -> String {
 
 #[test]
 fn a_probe_that_hangs_ends_with_its_gateway() {
-    let mut machine = machine();
+    let mut machine = VirtualMachine::softva(&[]);
     machine.set("SOFTVA_FAULT", "hang-sync-surface:1");
     let mut node = Node::spawn(&machine, "");
     let worker = built("rendergate-worker").canonicalize().unwrap();
