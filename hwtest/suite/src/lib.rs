@@ -5,6 +5,9 @@
 //! the drivers of GPU makers, which it fetches first.
 #![forbid(unsafe_code)]
 
+pub mod report;
+pub mod rows;
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output};
