@@ -169,9 +169,10 @@ impl Report {
     }
 }
 
-/// Whole numbers as such, others to four digits behind the point.
+/// To four digits behind the point, without zeroes at the end.
 fn shown(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.4}") }
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 impl Machine {
@@ -232,6 +233,11 @@ mod tests {
         assert!(text.contains("**virtual**"), "{text}");
         let text = report(&[]).markdown();
         assert!(text.contains("| pass |") && !text.contains("FAIL"), "{text}");
+    }
+
+    #[test]
+    fn figures_have_no_more_digits_than_needed() {
+        assert_eq!([50.0, 7.6, 0.98765, 100.0].map(shown), ["50", "7.6", "0.9877", "100"]);
     }
 
     #[test]
