@@ -1,6 +1,8 @@
 //! Surfaces: pictures in memory that can be passed to another process or mapped by a client.
 //!
-//! A surface's memory is a memfd. Exporting it as DMABuf hands out that file descriptor: importers
+//! A surface's memory is a memfd; where the process may not have a file of that size (RLIMIT_FSIZE, by
+//! which tests fill a disk), plain memory, which can't be exported: a GPU's memory knows no such
+//! limit. Exporting it as DMABuf hands out that file descriptor: importers
 //! that map it (GStreamer, this driver) work; a display or a kernel driver would refuse it, because
 //! it has no GPU behind it.
 //!
@@ -259,9 +261,9 @@ impl Surface {
         self.memory.address
     }
 
-    /// The memory's file, for export.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.memory.fd.as_fd()
+    /// The memory's file, for export; `None` of memory without one.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.fd.as_ref().map(AsFd::as_fd)
     }
 
     /// Remembers who had it.
@@ -272,7 +274,7 @@ impl Surface {
 
 #[derive(Debug)]
 struct Mapping {
-    fd: OwnedFd,
+    fd: Option<OwnedFd>,
     address: NonNull<u8>,
     length: usize,
 }
@@ -293,10 +295,21 @@ impl Mapping {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let length = size as libc::off_t;
         // SAFETY: a plain system call on a descriptor that is open.
-        if unsafe { libc::ftruncate(fd.as_raw_fd(), length) } != 0 {
-            return Err(Refusal::memory(format!("no {size} bytes for a surface")));
+        if unsafe { libc::ftruncate(fd.as_raw_fd(), length) } == 0 {
+            return Self::over(fd, size);
         }
-        Self::over(fd, size)
+        match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::EFBIG) => Self::without_file(size),
+            _ => Err(Refusal::memory(format!("no {size} bytes for a surface"))),
+        }
+    }
+
+    fn without_file(size: usize) -> Outcome<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory at no particular place; checked in `at`.
+        let address = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
+        Self::at(address, size, None)
     }
 
     fn over(fd: OwnedFd, needed: usize) -> Outcome<Self> {
@@ -311,6 +324,11 @@ impl Mapping {
         let address = unsafe {
             libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0)
         };
+        Self::at(address, length, Some(fd))
+    }
+
+    /// What mmap has given.
+    fn at(address: *mut libc::c_void, length: usize, fd: Option<OwnedFd>) -> Outcome<Self> {
         if address == libc::MAP_FAILED {
             return Err(Refusal::memory("mmap failed"));
         }
@@ -334,8 +352,9 @@ mod tests {
     #[test]
     fn an_import_sees_what_the_exporter_wrote() {
         let surface = Surface::new(Format::Nv12, 64, 32).expect("memory");
-        let import = Surface::import(Format::Nv12, 64, 32, surface.layout.planes, surface.file())
-            .expect("import");
+        let file = surface.file().expect("no limit on files");
+        let import =
+            Surface::import(Format::Nv12, 64, 32, surface.layout.planes, file).expect("import");
         surface.view().row_mut(1, 15).fill(77);
         assert_eq!(import.view().row(1, 15), [77; 64]);
     }
@@ -344,8 +363,18 @@ mod tests {
     fn a_short_file_is_refused() {
         let surface = Surface::new(Format::Nv12, 64, 32).expect("memory");
         let layout = Format::Nv12.layout(64, 64);
-        let refused = Surface::import(Format::Nv12, 64, 64, layout.planes, surface.file());
+        let file = surface.file().expect("no limit on files");
+        let refused = Surface::import(Format::Nv12, 64, 64, layout.planes, file);
         assert!(refused.is_err());
+    }
+
+    #[test]
+    fn memory_without_a_file_is_written_and_read() {
+        let mut surface = Surface::new(Format::Nv12, 64, 32).expect("memory");
+        surface.memory = Mapping::without_file(surface.layout.size).expect("memory");
+        surface.view().row_mut(1, 15).fill(77);
+        assert_eq!(surface.view().row(1, 15), [77; 64]);
+        assert!(surface.file().is_none());
     }
 
     #[test]

@@ -5,40 +5,15 @@
 //! the drivers of GPU makers, which it fetches first.
 #![forbid(unsafe_code)]
 
+pub mod report;
+pub mod rows;
+
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use gpu::Machine;
-
-/// A program or library of the workspace, built before, as a test finds it.
-///
-/// # Panics
-/// If it isn't there.
-pub fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    // target/debug/deps/test
-    in_folder(test.ancestors().nth(2).expect("tests lie two folders deep"), name)
-}
-
-/// As [`built`], as a program of the workspace finds it.
-///
-/// # Panics
-/// If it isn't there.
-pub fn built_beside(name: &str) -> PathBuf {
-    let program = std::env::current_exe().expect("a program has a path");
-    in_folder(program.parent().expect("a program lies in a folder"), name)
-}
-
-fn in_folder(folder: &Path, name: &str) -> PathBuf {
-    let path = folder.join(name);
-    assert!(
-        path.exists(),
-        "expected {}: build it first (`cargo build --workspace`, as ./dev test does)",
-        path.display()
-    );
-    path
-}
+pub use stand::built;
 
 /// A machine with virtual render nodes, on which programs are run.
 #[derive(Debug)]
@@ -61,6 +36,20 @@ impl VirtualMachine {
         for (name, value) in variables {
             machine.set(name, value);
         }
+        machine
+    }
+
+    /// With nodes of the software VA-API driver, whose library is built.
+    ///
+    /// # Panics
+    /// If the library isn't there.
+    pub fn softva(variables: &[(&str, &str)]) -> Self {
+        let mut machine = Self::new(variables);
+        // GStreamer from 1.24 on takes drivers it doesn't know by name only if told so.
+        machine.set("GST_VA_ALL_DRIVERS", "1");
+        // The driver's name is that of its file.
+        let link = machine.no_drivers().join("softva_drv_video.so");
+        std::os::unix::fs::symlink(built("libsoftva.so"), link).expect("the folder is new");
         machine
     }
 

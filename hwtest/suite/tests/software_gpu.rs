@@ -1,17 +1,8 @@
 //! `rendergate probe` on nodes that work: the software VA-API driver decodes, encodes and scales for
 //! real, so "usable" has to be said here, and of nothing else.
 
-use std::os::unix::fs::symlink;
-
 use gpu::{NodeReport, Operation, Outcome};
-use hwtest_suite::{VirtualMachine, built};
-
-/// Nodes of the software driver, by the variables of the preloaded library.
-fn machine(variables: &[(&str, &str)]) -> VirtualMachine {
-    let machine = VirtualMachine::new(variables);
-    symlink(built("libsoftva.so"), machine.no_drivers().join("softva_drv_video.so")).unwrap();
-    machine
-}
+use hwtest_suite::VirtualMachine;
 
 fn outcome(node: &NodeReport, operation: Operation) -> Option<&Outcome> {
     let trial = node.trials.iter().find(|trial| trial.operation == operation)?;
@@ -20,7 +11,7 @@ fn outcome(node: &NodeReport, operation: Operation) -> Option<&Outcome> {
 
 #[test]
 fn everything_it_reports_is_usable() {
-    let machine = machine(&[]).probe();
+    let machine = VirtualMachine::softva(&[]).probe();
     assert!(machine.usable);
     let [node] = &machine.nodes[..] else { panic!("{machine:?}") };
     assert_eq!(node.state, Outcome::Usable);
@@ -39,7 +30,10 @@ fn everything_it_reports_is_usable() {
 
 #[test]
 fn one_node_that_may_not_be_opened_leaves_the_other_usable() {
-    let machine = machine(&[("RENDERNODE_COUNT", "2"), ("RENDERNODE_FAULT", "no-permission@128")]);
+    let machine = VirtualMachine::softva(&[
+        ("RENDERNODE_COUNT", "2"),
+        ("RENDERNODE_FAULT", "no-permission@128"),
+    ]);
     let machine = machine.probe();
     let [first, second] = &machine.nodes[..] else { panic!("{machine:?}") };
     assert!(matches!(first.state, Outcome::Failed { .. }), "{first:?}");
@@ -49,7 +43,7 @@ fn one_node_that_may_not_be_opened_leaves_the_other_usable() {
 
 #[test]
 fn two_nodes_have_elements_of_their_own() {
-    let machine = machine(&[("RENDERNODE_COUNT", "2")]).probe();
+    let machine = VirtualMachine::softva(&[("RENDERNODE_COUNT", "2")]).probe();
     let encoder = |node: &NodeReport| {
         let trial = node.trials.iter().find(|trial| trial.operation == Operation::EncodeH264);
         trial.and_then(|trial| trial.element.clone()).unwrap()

@@ -199,8 +199,8 @@ pub unsafe extern "C" fn export_surface_handle(
 }
 
 fn describe(surface: &Surface, separate: bool) -> Outcome<VADRMPRIMESurfaceDescriptor> {
-    let fd = surface.file().try_clone_to_owned();
-    let fd = fd.map_err(|error| Refusal::memory(error.to_string()))?;
+    let file = surface.file().ok_or_else(|| Refusal::memory("a surface without a file"))?;
+    let fd = file.try_clone_to_owned().map_err(|error| Refusal::memory(error.to_string()))?;
     // SAFETY: a plain C struct of numbers, for which zeroes are a value.
     let mut prime: VADRMPRIMESurfaceDescriptor = unsafe { std::mem::zeroed() };
     prime.fourcc = surface.format.fourcc();

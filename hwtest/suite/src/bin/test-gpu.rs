@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use gpu::{Device, Machine, Operation};
-use hwtest_suite::built_beside;
+use gpu::{Device, Machine, NodeReport, Operation};
+use hwtest_suite::built;
+use stand::gpu::{Kind, TestGpu};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,18 +24,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let file = PathBuf::from(file);
+    // The tests that read what is in it run in folders of their own.
+    let Ok(file) = std::path::absolute(file) else {
+        eprintln!("expected a file's name, got '{file}'");
+        return ExitCode::from(2);
+    };
     let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
     let own = if only_virtual { None } else { probe(&BTreeMap::new()) };
-    let (kind, environment, device) = match own {
-        Some(device) => ("this machine's", BTreeMap::new(), Some(device)),
+    let (kind, environment, found) = match own {
+        Some(found) => (Kind::Real, BTreeMap::new(), Some(found)),
         None => {
             let environment = virtual_environment(&folder);
-            let device = probe(&environment);
-            ("virtual", environment, device)
+            let found = probe(&environment);
+            (Kind::Virtual, environment, found)
         }
     };
-    let Some(device) = device else {
+    let Some((device, report)) = found else {
         eprintln!("nothing works on the virtual GPU: run `rendergate probe` on it");
         return ExitCode::FAILURE;
     };
@@ -50,8 +55,10 @@ fn main() -> ExitCode {
         (file.with_extension("decodes.json"), half(|operation| !encodes(operation))),
     ];
     for (file, device) in files {
-        let json = serde_json::json!({ "device": device, "environment": environment });
-        if let Err(error) = std::fs::write(&file, json.to_string()) {
+        let environment = environment.clone();
+        let gpu = TestGpu { kind, report: report.clone(), device, environment };
+        let json = serde_json::to_string(&gpu).expect("names and numbers");
+        if let Err(error) = std::fs::write(&file, json) {
             eprintln!("can't write {}: {error}", file.display());
             return ExitCode::FAILURE;
         }
@@ -70,12 +77,12 @@ fn virtual_environment(folder: &Path) -> BTreeMap<String, String> {
     let _ = std::fs::create_dir_all(&drivers);
     let link = drivers.join("softva_drv_video.so");
     let _ = std::fs::remove_file(&link);
-    if let Err(error) = symlink(built_beside("libsoftva.so"), &link) {
+    if let Err(error) = symlink(built("libsoftva.so"), &link) {
         eprintln!("can't link {}: {error}", link.display());
     }
     let text = |path: &Path| path.display().to_string();
     [
-        ("LD_PRELOAD", text(&built_beside("librendernode.so"))),
+        ("LD_PRELOAD", text(&built("librendernode.so"))),
         ("LIBVA_DRIVERS_PATH", text(&drivers)),
         ("GST_REGISTRY", text(&drivers.join("registry.bin"))),
         // GStreamer from 1.24 on takes drivers it doesn't know by name only if told so.
@@ -85,13 +92,16 @@ fn virtual_environment(folder: &Path) -> BTreeMap<String, String> {
     .into()
 }
 
-/// The first GPU that works.
-fn probe(environment: &BTreeMap<String, String>) -> Option<Device> {
-    let output = Command::new(built_beside("rendergate"))
+/// The GPU that can do most, and all that is known of it.
+fn probe(environment: &BTreeMap<String, String>) -> Option<(Device, NodeReport)> {
+    let output = Command::new(built("rendergate"))
         .args(["probe", "--json"])
         .envs(environment)
-        .env("RENDERGATE_WORKER", built_beside("rendergate-worker"))
+        .env("RENDERGATE_WORKER", built("rendergate-worker"))
         .output()
         .ok()?;
-    serde_json::from_slice::<Machine>(&output.stdout).ok()?.device()
+    let machine: Machine = serde_json::from_slice(&output.stdout).ok()?;
+    let device = machine.device()?;
+    let report = machine.nodes.into_iter().find(|report| report.node.path == device.node)?;
+    Some((device, report))
 }

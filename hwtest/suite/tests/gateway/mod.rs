@@ -227,7 +227,5 @@ fn vaapi(clip: &Path, output: &Path) -> CommandLine {
 /// With the software driver for nodes of its own face. GStreamer from 1.24 on takes drivers it doesn't
 /// know by name only if told so.
 pub fn machine() -> VirtualMachine {
-    let machine = VirtualMachine::new(&[("GST_VA_ALL_DRIVERS", "1")]);
-    symlink(built("libsoftva.so"), machine.no_drivers().join("softva_drv_video.so")).unwrap();
-    machine
+    VirtualMachine::softva(&[])
 }

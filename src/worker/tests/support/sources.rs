@@ -131,7 +131,7 @@ fn tracks(name: &str) -> PathBuf {
 }
 
 fn clip_text(name: &str, text: &str) -> PathBuf {
-    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips");
+    let directory = stand::kept().join("clips");
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join(name);
     if !path.exists() {

@@ -12,9 +12,12 @@ pub struct Line(pub Vec<String>);
 
 impl Line {
     /// The corpus' file of this number.
+    ///
+    /// # Panics
+    /// If there is no such file.
     pub fn corpus(number: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(format!("../ffmpeg-args/tests/corpus/{number}.txt"));
+            .join(format!("../../src/ffmpeg-args/tests/corpus/{number}.txt"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
         let line = text.lines().find(|line| !line.starts_with('#') && !line.is_empty()).unwrap();
         let mut words = split_command_line(line);
@@ -37,6 +40,9 @@ impl Line {
     }
 
     /// Sets an option, or adds it in front of `before`.
+    ///
+    /// # Panics
+    /// If it isn't there and `before` isn't either.
     pub fn set_before(&mut self, name: &str, value: &str, before: &str) {
         match self.position(name) {
             Some(at) => self.0[at + 1] = value.to_owned(),
@@ -59,6 +65,9 @@ impl Line {
     }
 
     /// The same command for another file, from the file's start on.
+    ///
+    /// # Panics
+    /// If the command reads nothing.
     pub fn reading(mut self, input: &Path) -> Self {
         let at = self.position("-i").unwrap();
         self.0[at + 1] = format!("file:{}", input.display());
@@ -75,6 +84,9 @@ impl Line {
     }
 
     /// The same command with its output in another directory.
+    ///
+    /// # Panics
+    /// If the command writes no HLS.
     pub fn writing(mut self, directory: &Path) -> Self {
         for option in ["-hls_segment_filename", "-y"] {
             let at = self.position(option).unwrap() + 1;
@@ -94,6 +106,9 @@ impl Line {
     /// - `-map=0:0,0:2`, `-vf=...`, `-ac=6`: set an option; an empty value removes it;
     /// - `-start_at_zero`: any other word is a flag of the output, `-noaccurate_seek` one of the
     ///   input; `second=PATH` a second input.
+    ///
+    /// # Panics
+    /// If a number can't be read.
     pub fn edited(mut self, edits: &str) -> Self {
         for edit in edits.split_whitespace() {
             match edit.split_once('=') {
@@ -149,6 +164,9 @@ impl Line {
     }
 
     /// What the gateway makes of it.
+    ///
+    /// # Panics
+    /// If it goes to ffmpeg.
     pub fn plan(&self) -> Transcode {
         let argv: Vec<OsString> = self.0.iter().map(OsString::from).collect();
         match ffmpeg_args::plan(&argv) {

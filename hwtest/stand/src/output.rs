@@ -8,20 +8,29 @@ use ffmpeg_args::{Container, Transcode};
 /// A packet of a segment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packet {
+    /// Picture, not sound.
     pub video: bool,
+    /// Presentation time in seconds.
     pub pts: f64,
+    /// Decoding time in seconds.
     pub dts: f64,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// A keyframe.
     pub key: bool,
 }
 
 /// A segment.
 #[derive(Debug, Clone)]
 pub struct Segment {
+    /// Of the file.
     pub name: String,
+    /// In the order in which they lie there.
     pub packets: Vec<Packet>,
 }
 
 impl Segment {
+    /// Packets of picture or sound.
     pub fn of(&self, video: bool) -> impl Iterator<Item = &Packet> {
         self.packets.iter().filter(move |packet| packet.video == video)
     }
@@ -35,14 +44,19 @@ impl Segment {
 /// All segments of a run.
 #[derive(Debug)]
 pub struct Output {
+    /// In order.
     pub segments: Vec<Segment>,
     /// All of it in one file.
     pub whole: PathBuf,
+    /// Of fragmented MP4.
     pub init: Option<Vec<u8>>,
 }
 
 impl Output {
     /// Reads a directory that the plan's output went to.
+    ///
+    /// # Panics
+    /// If it can't be read, or ffprobe fails.
     pub fn read(directory: &Path, plan: &Transcode) -> Self {
         let output = &plan.output;
         let init = match &output.container {
@@ -72,15 +86,20 @@ impl Output {
         Self { segments, whole, init }
     }
 
+    /// How many packets of picture or sound there are.
     pub fn count(&self, video: bool) -> usize {
         self.segments.iter().map(|segment| segment.of(video).count()).sum()
     }
 
+    /// Earliest presentation time of picture or sound.
     pub fn first_pts(&self, video: bool) -> Option<f64> {
         self.segments.iter().find_map(|segment| segment.first_pts(video))
     }
 
-    /// The picture's NAL units, one list per picture.
+    /// The picture's NAL units with their types, one list per picture, in decoding order.
+    ///
+    /// # Panics
+    /// If ffmpeg fails.
     pub fn pictures(&self, hevc: bool) -> Vec<Vec<(u8, Vec<u8>)>> {
         let format = if hevc { "hevc" } else { "h264" };
         let whole = self.whole.to_str().unwrap();
@@ -112,6 +131,9 @@ impl Output {
 }
 
 /// Runs a program for its standard output.
+///
+/// # Panics
+/// If it fails.
 pub fn capture(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(
@@ -125,9 +147,9 @@ pub fn capture(program: &str, arguments: &[&str]) -> Vec<u8> {
 
 /// Packets and where in the file they lie. What ffprobe says is kept beside the file.
 fn packets(directory: &Path, whole: &Path) -> Vec<(Packet, u64)> {
-    let kept = directory.join("packets.csv");
+    let kept = directory.join("packets-with-sizes.csv");
     let text = std::fs::read_to_string(&kept).unwrap_or_else(|_| {
-        let entries = "packet=codec_type,pts_time,dts_time,pos,flags";
+        let entries = "packet=codec_type,pts_time,dts_time,size,pos,flags";
         let whole = whole.to_str().unwrap();
         let text =
             capture("ffprobe", &["-v", "fatal", "-show_entries", entries, "-of", "csv=p=0", whole]);
@@ -142,11 +164,12 @@ fn packets(directory: &Path, whole: &Path) -> Vec<(Packet, u64)> {
             let kind = fields.next()?;
             let pts: f64 = fields.next()?.parse().ok()?;
             let dts = fields.next()?.parse().unwrap_or(pts);
+            let bytes = fields.next()?.parse().ok()?;
             let last = &mut last[usize::from(kind == "video")];
             let position = fields.next()?.parse().unwrap_or(*last);
             *last = position;
             let key = fields.next()?.starts_with('K');
-            Some((Packet { video: kind == "video", pts, dts, key }, position))
+            Some((Packet { video: kind == "video", pts, dts, bytes, key }, position))
         })
         .collect()
 }
@@ -180,6 +203,9 @@ pub fn encoder_settings(units: &[(u8, Vec<u8>)]) -> Option<String> {
 }
 
 /// The shape of pixels, width by height, and primaries, transfer and matrix as ffprobe names them.
+///
+/// # Panics
+/// If ffprobe fails.
 pub fn looks(whole: &Path) -> (f64, String) {
     let entries = "stream=sample_aspect_ratio,color_space,color_transfer,color_primaries";
     let arguments = ["-v", "error", "-select_streams", "v:0", "-show_entries", entries];
@@ -195,34 +221,30 @@ pub fn looks(whole: &Path) -> (f64, String) {
     (shape.unwrap_or(1.0), colours)
 }
 
-/// Structural similarity of the worst and the average picture, frame by frame in order.
+/// Structural similarity of the worst and the average picture, frame by frame in order, and how many
+/// there were.
+///
+/// # Panics
+/// If ffmpeg fails.
 pub fn ssim(ours: &Path, theirs: &Path, directory: &Path) -> (f64, f64, usize) {
+    ssim_to(ours, theirs, "null", directory)
+}
+
+/// The same after a filter of ffmpeg's on `theirs`.
+///
+/// # Panics
+/// If ffmpeg fails.
+pub fn ssim_to(ours: &Path, theirs: &Path, filter: &str, directory: &Path) -> (f64, f64, usize) {
     let stats = directory.join("ssim.txt");
     let graph = format!(
-        "[0:v:0]settb=1/1000,setpts=N*40[a];[1:v:0]settb=1/1000,setpts=N*40[b];\
+        "[0:v:0]settb=1/1000,setpts=N*40[a];[1:v:0]{filter},settb=1/1000,setpts=N*40[b];\
          [a][b]ssim=stats_file={}:shortest=1",
         stats.display()
     );
-    capture(
-        "ffmpeg",
-        &[
-            "-v",
-            "fatal",
-            "-nostdin",
-            "-fflags",
-            "+igndts",
-            "-i",
-            ours.to_str().unwrap(),
-            "-i",
-            theirs.to_str().unwrap(),
-            "-lavfi",
-            &graph,
-            "-an",
-            "-f",
-            "null",
-            "-",
-        ],
-    );
+    let (ours, theirs) = (ours.to_str().unwrap(), theirs.to_str().unwrap());
+    let inputs = ["-v", "fatal", "-nostdin", "-fflags", "+igndts", "-i", ours, "-i", theirs];
+    let output = ["-lavfi", &graph, "-an", "-f", "null", "-"];
+    capture("ffmpeg", &[&inputs[..], &output].concat());
     let text = std::fs::read_to_string(stats).unwrap();
     let all: Vec<f64> = text
         .lines()
@@ -236,6 +258,9 @@ pub fn ssim(ours: &Path, theirs: &Path, directory: &Path) -> (f64, f64, usize) {
 pub const PCM_RATE: f64 = 8_000.0;
 
 /// All sound as mono samples.
+///
+/// # Panics
+/// If ffmpeg fails.
 pub fn pcm(path: &Path) -> Vec<f32> {
     let rate = PCM_RATE.to_string();
     let data = capture(

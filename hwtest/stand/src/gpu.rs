@@ -7,13 +7,38 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What the file says.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TestGpu {
+    /// Whose it is.
+    pub kind: Kind,
+    /// All that the probe found out about it.
+    pub report: gpu::NodeReport,
+    /// What streams may use of it.
     pub device: gpu::Device,
+    /// What a process needs in its environment to find it.
     pub environment: BTreeMap<String, String>,
+}
+
+/// Whose a GPU is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The machine's own.
+    Real,
+    /// The VA-API driver in software, on a node that isn't there.
+    Virtual,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Real => "real",
+            Self::Virtual => "virtual",
+        })
+    }
 }
 
 impl TestGpu {
@@ -29,6 +54,9 @@ impl TestGpu {
 }
 
 /// The GPU under test.
+///
+/// # Panics
+/// If the file that is named can't be read.
 pub fn under_test() -> Option<&'static TestGpu> {
     static GPU: LazyLock<Option<TestGpu>> = LazyLock::new(|| {
         let path = std::env::var_os("RENDERGATE_TEST_GPU")?;

@@ -1,0 +1,195 @@
+//! A gateway of a few lines: starts a worker, gives it a plan, listens to the end.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use ffmpeg_args::Transcode;
+use session::{
+    Channel, Control, Ending, GatewayToWorker, Progress, Received, StreamId, WorkerToGateway,
+};
+
+use crate::{built, gpu};
+
+/// Longest wait for a worker that should exit.
+const EXIT: Duration = Duration::from_secs(10);
+
+/// Worker and socket of one run.
+#[derive(Debug)]
+pub struct Run {
+    /// The worker.
+    pub child: Child,
+    /// The gateway's end of its socket.
+    pub channel: Channel,
+    /// When it was given its plan.
+    pub started: Instant,
+}
+
+/// What a run said until it ended.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How it ended, if it said so.
+    pub ending: Option<Ending>,
+    /// Numbers of segments, and when after the start they were complete.
+    pub segments: Vec<(u64, Duration)>,
+    /// Something was written.
+    pub committed: bool,
+    /// `vaapi`, `mixed` or `software`.
+    pub backend: String,
+    /// Why not all of it is on the GPU.
+    pub reason: Option<String>,
+    /// Decoder, filters, encoder.
+    pub description: String,
+    /// The last of it.
+    pub progress: Progress,
+    /// For Jellyfin's log.
+    pub lines: Vec<String>,
+    /// From the plan to the last message.
+    pub elapsed: Duration,
+    /// How the process exited.
+    pub exit: Option<ExitStatus>,
+}
+
+impl Drop for Run {
+    /// A test that fails leaves no worker behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Run {
+    /// A worker that has said that it is ready, where it finds the GPU under test.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    pub fn warm() -> Self {
+        Self::warm_by(Command::new(built("rendergate-worker")))
+    }
+
+    /// The same of a command that becomes a worker.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    pub fn warm_by(mut command: Command) -> Self {
+        if let Some(gpu) = gpu::under_test() {
+            command.envs(&gpu.environment);
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = command
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut channel = Channel::new(ours.into());
+        let ready = channel.receive::<WorkerToGateway>().unwrap().unwrap();
+        assert!(matches!(ready.message, WorkerToGateway::Ready { .. }), "{:?}", ready.message);
+        Self { child, channel, started: Instant::now() }
+    }
+
+    /// Starts a worker and gives it a plan and the GPU under test.
+    ///
+    /// # Panics
+    /// If there is no such input or output directory.
+    pub fn start(plan: &Transcode) -> Self {
+        Self::warm().given(plan)
+    }
+
+    /// Gives a warm worker a plan and the GPU under test.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn given(self, plan: &Transcode) -> Self {
+        self.given_on(plan, gpu::under_test().map(|gpu| &gpu.device))
+    }
+
+    /// Gives a warm worker a plan, and a GPU or none.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn given_on(mut self, plan: &Transcode, device: Option<&::gpu::Device>) -> Self {
+        let mut files: Vec<File> =
+            plan.inputs.iter().map(|input| File::open(&input.path).unwrap()).collect();
+        files.push(File::open(&plan.output.directory).unwrap());
+        let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        let start = GatewayToWorker::Start {
+            stream: StreamId(7),
+            transcode: Box::new(plan.clone()),
+            devices: device.into_iter().cloned().collect(),
+            software: true,
+        };
+        self.started = Instant::now();
+        self.channel.send(&start, &descriptors).unwrap();
+        self
+    }
+
+    /// Tells it something.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn control(&self, control: Control) {
+        self.channel.send(&GatewayToWorker::Control(control), &[]).unwrap();
+    }
+
+    /// Listens to the end; `on_segment` may answer to each segment.
+    ///
+    /// # Panics
+    /// If the worker doesn't exit.
+    pub fn finish_with(mut self, mut on_segment: impl FnMut(&mut Self, u64)) -> Report {
+        let mut report = Report::default();
+        while let Some(Received { message, .. }) =
+            self.channel.receive::<WorkerToGateway>().unwrap_or(None)
+        {
+            match message {
+                WorkerToGateway::Ready { .. } | WorkerToGateway::Alive { .. } => {}
+                WorkerToGateway::Running { backend, reason, description, .. } => {
+                    report.backend = backend;
+                    report.reason = reason.map(|reason| reason.text);
+                    report.description = description;
+                }
+                WorkerToGateway::Committed => report.committed = true,
+                WorkerToGateway::SegmentComplete { number } => {
+                    report.segments.push((number, self.started.elapsed()));
+                    on_segment(&mut self, number);
+                }
+                WorkerToGateway::Progress(progress) => report.progress = progress,
+                WorkerToGateway::Log { line } => report.lines.push(line),
+                WorkerToGateway::Ended(ending) => report.ending = Some(ending),
+            }
+        }
+        report.elapsed = self.started.elapsed();
+        report.exit = Some(self.exit());
+        report
+    }
+
+    /// How the worker exits by itself.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    pub fn exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + EXIT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the worker doesn't exit");
+            pause(5);
+        }
+    }
+
+    /// Listens to the end.
+    ///
+    /// # Panics
+    /// As [`finish_with`](Self::finish_with).
+    pub fn finish(self) -> Report {
+        self.finish_with(|_, _| {})
+    }
+}
+
+/// Waits between two looks at what announces nothing.
+#[expect(clippy::disallowed_methods, reason = "processes and files are polled")]
+pub fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
