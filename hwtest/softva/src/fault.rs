@@ -10,9 +10,12 @@
 //! | `no-memory:N` | the N-th `vaCreateBuffer` and all after it find no memory |
 //! | `lie-caps:CODEC` | the codec is listed and every picture of it fails |
 //! | `lie-caps-hang:CODEC` | the codec is listed and its first picture never ends |
+//! | `garbage:WORK` | that work is taken and not done: the picture stays what it was |
+//! | `hang:WORK` | that work never ends |
 //!
 //! `@decode`, `@encode` or `@vpp` after N counts that engine's calls only; CODEC is a codec and
-//! an engine, like `h265-encode`, or `vpp`. N starts at 1 and counts per process.
+//! an engine, like `h265-encode`, or `vpp`. WORK is `deinterlace`, or `decoded`: processing of a surface
+//! that a decoder has just written. N starts at 1 and counts per process.
 //!
 //! Invariant: an entry that can't be read stops the driver from loading: a test that misspells
 //! a fault must not pass for want of it.
@@ -40,6 +43,21 @@ struct Counted {
     calls: AtomicU64,
 }
 
+/// Work that can go wrong in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// A frame from a field.
+    Deinterlace,
+    /// Processing of what a decoder left in the GPU's memory.
+    Decoded,
+}
+
+#[derive(Debug)]
+struct Spoilt {
+    work: Work,
+    hang: bool,
+}
+
 #[derive(Debug)]
 struct Lie {
     codec: String,
@@ -51,6 +69,7 @@ struct Lie {
 pub struct Faults {
     counted: Vec<Counted>,
     lies: Vec<Lie>,
+    spoilt: Vec<Spoilt>,
 }
 
 impl Faults {
@@ -72,6 +91,15 @@ impl Faults {
                     }
                     let hang = name == "lie-caps-hang";
                     faults.lies.push(Lie { codec: argument.to_owned(), hang });
+                    continue;
+                }
+                "garbage" | "hang" => {
+                    let work = match argument {
+                        "deinterlace" => Work::Deinterlace,
+                        "decoded" => Work::Decoded,
+                        _ => return Err(wrong()),
+                    };
+                    faults.spoilt.push(Spoilt { work, hang: name == "hang" });
                     continue;
                 }
                 _ => return Err(wrong()),
@@ -126,6 +154,15 @@ impl Faults {
         }
     }
 
+    /// Whether a work isn't to be done.
+    pub fn spoils(&self, work: Work) -> bool {
+        let spoilt = self.spoilt.iter().find(|spoilt| spoilt.work == work);
+        match spoilt {
+            Some(spoilt) if spoilt.hang => hang("work on a picture"),
+            spoilt => spoilt.is_some(),
+        }
+    }
+
     /// Before a surface counts as finished.
     pub fn sync_surface(&self, user: Option<Engine>) {
         if self.due(Kind::HangSyncSurface, user).is_some() {
@@ -176,7 +213,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_fault_is_refused() {
-        for wrong in ["abort", "abort:0", "abort:x", "aborts:1", "abort:1@gpu", "lie-caps:h266"] {
+        for wrong in
+            ["abort", "abort:0", "abort:x", "aborts:1", "abort:1@gpu", "lie-caps:h266", "garbage:x"]
+        {
             assert!(Faults::parse(wrong).is_err(), "{wrong}");
         }
     }

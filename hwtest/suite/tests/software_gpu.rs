@@ -22,6 +22,8 @@ fn everything_it_reports_is_usable() {
         Operation::EncodeH264,
         Operation::EncodeHevc,
         Operation::Scale,
+        Operation::Deinterlace,
+        Operation::Transcode,
     ] {
         assert_eq!(outcome(node, operation), Some(&Outcome::Usable), "{operation}");
     }
@@ -53,4 +55,33 @@ fn two_nodes_have_elements_of_their_own() {
     assert_eq!(encoders.len(), 2);
     assert_eq!(encoders[0], "vah264enc");
     assert!(encoders[1].starts_with("varenderD12"), "{encoders:?}");
+}
+
+#[test]
+fn a_filter_that_hangs_or_paints_garbage_is_not_used() {
+    for fault in ["garbage:deinterlace", "hang:deinterlace"] {
+        let machine = machine(&[("SOFTVA_FAULT", fault)]).probe();
+        let node = &machine.nodes[0];
+        let failed = outcome(node, Operation::Deinterlace);
+        assert!(matches!(failed, Some(Outcome::Failed { .. })), "{fault}: {failed:?}");
+        assert_eq!(outcome(node, Operation::Transcode), Some(&Outcome::Usable), "{fault}");
+        let device = node.device().unwrap();
+        assert_eq!(device.deinterlacer, None, "{fault}");
+        assert!(device.abilities.contains_key(&Operation::DecodeH264), "{fault}");
+    }
+}
+
+#[test]
+fn what_gets_lost_in_the_gpu_s_memory_is_decoded_in_software() {
+    let machine = machine(&[("SOFTVA_FAULT", "garbage:decoded")]).probe();
+    let node = &machine.nodes[0];
+    // Each by itself is as it should be.
+    for operation in [Operation::DecodeH264, Operation::Scale, Operation::EncodeH264] {
+        assert_eq!(outcome(node, operation), Some(&Outcome::Usable), "{operation}");
+    }
+    let failed = outcome(node, Operation::Transcode);
+    assert!(matches!(failed, Some(Outcome::Failed { .. })), "{failed:?}");
+    let device = node.device().unwrap();
+    assert!(!device.abilities.keys().any(|operation| operation.decodes()), "{device:?}");
+    assert!(device.abilities.contains_key(&Operation::EncodeH264));
 }

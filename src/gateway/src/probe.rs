@@ -104,7 +104,12 @@ impl Prober {
         let mut trials = Vec::new();
         if let Ok(capabilities) = &probe.vaapi {
             for operation in reported(capabilities) {
-                trials.push(self.trial(&node.path, operation, &probe.elements).await?);
+                let element = operation.element(&probe.elements).map(str::to_owned);
+                trials.push(self.trial(&node.path, operation, element).await?);
+            }
+            if let Some(elements) = Trial::elements_of_transcode(&trials) {
+                let all = self.trial(&node.path, Operation::Transcode, Some(elements)).await?;
+                trials.push(all);
             }
         }
         let advice = advice::for_node(&node, Some(&probe), &trials);
@@ -119,18 +124,18 @@ impl Prober {
         &self,
         node: &Path,
         operation: Operation,
-        elements: &[String],
+        element: Option<String>,
     ) -> anyhow::Result<Trial> {
-        let Some(element) = operation.element(elements) else {
+        let Some(element) = element else {
             return Ok(Trial { operation, element: None, outcome: Outcome::Untested });
         };
         if self.progress {
             eprintln!("trying {operation} on {}", node.display());
         }
-        let arguments = ["--operation", operation.name(), "--element", element];
+        let arguments = ["--operation", operation.name(), "--element", &element];
         let answer = self.run(node, &arguments, self.limits.trial).await?;
         let outcome = answer.unwrap_or_else(|reason| Outcome::Failed { reason });
-        Ok(Trial { operation, element: Some(element.to_owned()), outcome })
+        Ok(Trial { operation, element: Some(element), outcome })
     }
 
     /// Starts a probe process and reads its answer; the inner error is why there is none.
@@ -214,10 +219,7 @@ async fn tail(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
 
 /// The operations that a driver reports.
 fn reported(capabilities: &Capabilities) -> impl Iterator<Item = Operation> {
-    Operation::ALL.into_iter().filter(|operation| {
-        let (profile, entrypoint) = operation.needs();
-        capabilities.reports(profile, &entrypoint)
-    })
+    Operation::ALL.into_iter().filter(|operation| operation.is_reported(capabilities))
 }
 
 /// What a probe process that has ended says.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Capabilities, Machine, NodeReport, Operation};
+use crate::report::{Capabilities, Machine, NodeReport, Operation, Trial};
 
 /// A GPU for streams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Device {
     pub driver: String,
     /// What works.
     pub abilities: BTreeMap<Operation, Ability>,
-    /// The driver deinterlaces, by this element.
+    /// The element that deinterlaces, if one was seen doing it.
     pub deinterlacer: Option<String>,
 }
 
@@ -51,21 +51,26 @@ impl NodeReport {
     pub fn device(&self) -> Option<Device> {
         let probe = self.probe.as_ref()?;
         let capabilities = probe.vaapi.as_ref().ok()?;
+        let usable = |trial: &&Trial| trial.outcome.is_usable();
+        let of = |operation| self.trials.iter().find(move |trial| trial.operation == operation);
+        // Pictures that a decoder leaves in the GPU's memory don't get out of it right.
+        let lost = of(Operation::Transcode).is_some_and(|trial| !usable(&trial));
+        let is_ability = |operation: Operation| match operation {
+            Operation::Deinterlace | Operation::Transcode => false,
+            operation => !(lost && operation.decodes()),
+        };
         let abilities: BTreeMap<_, _> = self
             .trials
             .iter()
-            .filter(|trial| trial.outcome.is_usable())
+            .filter(usable)
+            .filter(|trial| is_ability(trial.operation))
             .filter_map(|trial| {
                 let element = trial.element.clone()?;
                 Some((trial.operation, ability(trial.operation, element, capabilities)))
             })
             .collect();
-        let deinterlaces = capabilities.processing.as_ref().is_some_and(|processing| {
-            // `weave` only puts two fields side by side.
-            processing.deinterlacing.iter().any(|how| how != "weave")
-        });
-        let named = |name: &&String| name.ends_with("deinterlace");
-        let deinterlacer = probe.elements.iter().find(named).filter(|_| deinterlaces).cloned();
+        let deinterlacer = of(Operation::Deinterlace).filter(usable);
+        let deinterlacer = deinterlacer.and_then(|trial| trial.element.clone());
         (!abilities.is_empty()).then(|| Device {
             node: self.node.path.clone(),
             driver: capabilities.vendor.clone(),
@@ -100,7 +105,7 @@ fn ability(operation: Operation, element: String, capabilities: &Capabilities) -
 mod tests {
     use super::*;
     use crate::nodes::RenderNode;
-    use crate::report::{Entry, Entrypoint, NodeProbe, Outcome, Processing, Trial};
+    use crate::report::{Entry, Entrypoint, NodeProbe, Outcome, Processing};
 
     fn report(outcome: Outcome) -> NodeReport {
         let entry = Entry {
@@ -129,13 +134,20 @@ mod tests {
                 processing: Some(processing),
             }),
         };
-        let element = Some("varenderD129h264enc".into());
-        let trial = Trial { operation: Operation::EncodeH264, element, outcome: outcome.clone() };
+        let trial = |operation, element: &str, outcome: &Outcome| Trial {
+            operation,
+            element: Some(element.into()),
+            outcome: outcome.clone(),
+        };
         NodeReport {
             node,
-            state: outcome,
+            state: outcome.clone(),
             probe: Some(probe),
-            trials: vec![trial],
+            trials: vec![
+                trial(Operation::EncodeH264, "varenderD129h264enc", &outcome),
+                trial(Operation::DecodeH264, "varenderD129h264dec", &outcome),
+                trial(Operation::Deinterlace, "varenderD129deinterlace", &outcome),
+            ],
             advice: Vec::new(),
         }
     }
@@ -156,5 +168,29 @@ mod tests {
     fn what_failed_is_not() {
         assert_eq!(report(Outcome::Failed { reason: "x".into() }).device(), None);
         assert_eq!(report(Outcome::Untested).device(), None);
+    }
+
+    #[test]
+    fn a_deinterlacer_that_failed_is_none() {
+        let mut report = report(Outcome::Usable);
+        report.trials[2].outcome = Outcome::Failed { reason: "it hangs".into() };
+        let device = report.device().unwrap();
+        assert_eq!((device.deinterlacer, device.abilities.len()), (None, 2));
+    }
+
+    #[test]
+    fn what_gets_lost_in_the_gpu_s_memory_is_decoded_in_software() {
+        let mut report = report(Outcome::Usable);
+        let mut of_all = |outcome| {
+            let element = Some("a,b,c".into());
+            report.trials.push(Trial { operation: Operation::Transcode, element, outcome });
+            let device = report.device().unwrap();
+            report.trials.pop();
+            device.abilities.into_keys().collect::<Vec<_>>()
+        };
+        let both = [Operation::DecodeH264, Operation::EncodeH264];
+        assert_eq!(of_all(Outcome::Usable), both);
+        let failed = Outcome::Failed { reason: "wrong picture".into() };
+        assert_eq!(of_all(failed), [Operation::EncodeH264]);
     }
 }

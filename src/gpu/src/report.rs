@@ -172,6 +172,14 @@ impl Capabilities {
         self.entry(profile, entrypoint).is_some()
     }
 
+    /// Whether the driver reports a way to deinterlace.
+    pub fn deinterlaces(&self) -> bool {
+        // `weave` only puts two fields side by side.
+        let useful =
+            |processing: &Processing| processing.deinterlacing.iter().any(|how| how != "weave");
+        self.processing.as_ref().is_some_and(useful)
+    }
+
     /// The first entry of a profile whose name starts so.
     pub fn entry(&self, profile: &str, entrypoint: &Entrypoint) -> Option<&Entry> {
         self.entries
@@ -208,11 +216,15 @@ pub enum Operation {
     EncodeHevcLowPower,
     /// Scale.
     Scale,
+    /// Make a frame of each field.
+    Deinterlace,
+    /// Decode, scale and encode without leaving the GPU's memory.
+    Transcode,
 }
 
 impl Operation {
     /// All, in the order they are shown in.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::DecodeH264,
         Self::DecodeHevc,
         Self::DecodeHevc10,
@@ -225,7 +237,19 @@ impl Operation {
         Self::EncodeHevc,
         Self::EncodeHevcLowPower,
         Self::Scale,
+        Self::Deinterlace,
+        Self::Transcode,
     ];
+
+    /// Whether it is a decoder's.
+    pub fn decodes(self) -> bool {
+        self.name().starts_with("decode")
+    }
+
+    /// Whether it is an encoder's.
+    pub fn encodes(self) -> bool {
+        self.name().starts_with("encode")
+    }
 
     /// Name in commands and JSON: `decode_h264`.
     pub fn name(self) -> &'static str {
@@ -242,6 +266,8 @@ impl Operation {
             Self::EncodeHevc => "encode_hevc",
             Self::EncodeHevcLowPower => "encode_hevc_low_power",
             Self::Scale => "scale",
+            Self::Deinterlace => "deinterlace",
+            Self::Transcode => "transcode",
         }
     }
 
@@ -264,13 +290,25 @@ impl Operation {
             Self::EncodeH264LowPower => ("H264", Entrypoint::EncodeLowPower),
             Self::EncodeHevc => ("HEVCMain", Entrypoint::Encode),
             Self::EncodeHevcLowPower => ("HEVCMain", Entrypoint::EncodeLowPower),
-            Self::Scale => ("None", Entrypoint::Process),
+            Self::Scale | Self::Deinterlace | Self::Transcode => ("None", Entrypoint::Process),
+        }
+    }
+
+    /// Whether a driver reports it. A transcode is nothing that is reported: it follows from what has
+    /// been seen working.
+    pub fn is_reported(self, capabilities: &Capabilities) -> bool {
+        let (profile, entrypoint) = self.needs();
+        match self {
+            Self::Transcode => false,
+            Self::Deinterlace => capabilities.deinterlaces(),
+            _ => capabilities.reports(profile, &entrypoint),
         }
     }
 
     /// How the name of the GStreamer element ends: `h264dec` of `vah264dec`, `varenderD129h264dec`.
-    pub fn element_suffix(self) -> &'static str {
-        match self {
+    /// `None` for what takes several.
+    pub fn element_suffix(self) -> Option<&'static str> {
+        Some(match self {
             Self::DecodeH264 => "h264dec",
             Self::DecodeHevc | Self::DecodeHevc10 => "h265dec",
             Self::DecodeVp9 => "vp9dec",
@@ -282,12 +320,15 @@ impl Operation {
             Self::EncodeHevc => "h265enc",
             Self::EncodeHevcLowPower => "h265lpenc",
             Self::Scale => "postproc",
-        }
+            Self::Deinterlace => "deinterlace",
+            Self::Transcode => return None,
+        })
     }
 
     /// The element among a node's [`elements`](NodeProbe::elements).
     pub fn element(self, elements: &[String]) -> Option<&str> {
-        elements.iter().map(String::as_str).find(|name| name.ends_with(self.element_suffix()))
+        let suffix = self.element_suffix()?;
+        elements.iter().map(String::as_str).find(|name| name.ends_with(suffix))
     }
 }
 
@@ -306,6 +347,8 @@ impl fmt::Display for Operation {
             Self::EncodeHevc => "HEVC encode",
             Self::EncodeHevcLowPower => "HEVC encode, low power",
             Self::Scale => "scale",
+            Self::Deinterlace => "deinterlace",
+            Self::Transcode => "all in the GPU's memory",
         })
     }
 }
@@ -315,7 +358,8 @@ impl fmt::Display for Operation {
 pub struct Trial {
     /// What was tried.
     pub operation: Operation,
-    /// With which GStreamer element; none if GStreamer has none for it.
+    /// With which GStreamer element; none if GStreamer has none for it. Of a transcode all three,
+    /// separated by commas.
     pub element: Option<String>,
     /// How it went.
     pub outcome: Outcome,
@@ -334,6 +378,23 @@ pub enum Outcome {
         /// For people.
         reason: String,
     },
+}
+
+impl Trial {
+    /// The elements for [`Operation::Transcode`]: the first decoder, scaler and encoder that were seen
+    /// working, each by itself. `None` if one of them is missing.
+    pub fn elements_of_transcode(trials: &[Self]) -> Option<String> {
+        let first = |wanted: fn(Operation) -> bool| {
+            let usable = |trial: &&Self| wanted(trial.operation) && trial.outcome.is_usable();
+            trials.iter().find(usable)?.element.as_deref()
+        };
+        // The judge's clip is of 8 bit.
+        let decoder =
+            first(|operation| operation.decodes() && operation != Operation::DecodeHevc10)?;
+        let scaler = first(|operation| operation == Operation::Scale)?;
+        let encoder = first(Operation::encodes)?;
+        Some([decoder, scaler, encoder].join(","))
+    }
 }
 
 impl Outcome {
@@ -369,6 +430,25 @@ mod tests {
         assert_eq!(Outcome::of_node(&[none.clone(), bad.clone()]), failed);
         let good = trial(Operation::EncodeH264, Outcome::Usable);
         assert_eq!(Outcome::of_node(&[bad, none, good]), Outcome::Usable);
+    }
+
+    #[test]
+    fn a_transcode_is_of_what_works_by_itself() {
+        let by = |operation, element: &str, outcome| Trial {
+            element: Some(element.into()),
+            ..trial(operation, outcome)
+        };
+        let failed = || Outcome::Failed { reason: "x".into() };
+        let mut trials = vec![
+            by(Operation::DecodeH264, "vah264dec", failed()),
+            by(Operation::DecodeHevc10, "vah265dec", Outcome::Usable),
+            by(Operation::DecodeVp9, "vavp9dec", Outcome::Usable),
+            by(Operation::EncodeH264, "vah264enc", Outcome::Usable),
+        ];
+        assert_eq!(Trial::elements_of_transcode(&trials), None);
+        trials.push(by(Operation::Scale, "vapostproc", Outcome::Usable));
+        let elements = Trial::elements_of_transcode(&trials);
+        assert_eq!(elements.as_deref(), Some("vavp9dec,vapostproc,vah264enc"));
     }
 
     #[test]

@@ -56,7 +56,9 @@ pub fn clip(operation: Operation) -> Option<Clip> {
         | Operation::EncodeH264LowPower
         | Operation::EncodeHevc
         | Operation::EncodeHevcLowPower
-        | Operation::Scale => return None,
+        | Operation::Scale
+        | Operation::Deinterlace
+        | Operation::Transcode => return None,
     })
 }
 

@@ -33,7 +33,9 @@ pub struct Picture {
 impl Picture {
     /// As clips have it.
     pub const FULL: Self = Self { width: WIDTH, height: HEIGHT };
-    /// Scaled.
+    /// Scaled up: hardware encoders have a least size too.
+    pub const DOUBLE: Self = Self { width: WIDTH * 2, height: HEIGHT * 2 };
+    /// Scaled down.
     pub const HALF: Self = Self { width: WIDTH / 2, height: HEIGHT / 2 };
 
     /// The value of a plane (0 luma, 1 and 2 chroma) in a field of a frame.

@@ -22,12 +22,14 @@ pub mod tonemap;
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
-use crate::driver::Driver;
+use crate::driver::{Driver, lock};
+use crate::fault::Work;
 use crate::ffmpeg::scaler::Colour;
 use crate::ffmpeg::sys;
 use crate::format::Format;
 use crate::status::{Outcome, Refusal};
 use crate::surface::{Area, Frame, Surface, View};
+use crate::trace::Engine;
 use crate::va::{self, VAProcPipelineParameterBuffer, VARectangle};
 use blend::Opacity;
 use filter::Filters;
@@ -40,6 +42,8 @@ struct Operation {
     to: Option<Area>,
     background: u32,
     filters: Filters,
+    /// A fault: nothing is done.
+    spoilt: bool,
     orientation: orient::Orientation,
     opacity: Option<Opacity>,
     colours: (Option<Colour>, Option<Colour>),
@@ -138,9 +142,14 @@ impl Operation {
         };
         // SAFETY: as above.
         let filters = unsafe { Filters::read(driver, parameters)? };
+        let source = driver.surfaces.get(parameters.surface)?;
+        let decoded = *lock(&source.user) == Some(Engine::Decode);
+        let spoilt = filters.deinterlacing.is_some() && driver.faults.spoils(Work::Deinterlace)
+            || decoded && driver.faults.spoils(Work::Decoded);
         let properties = (&parameters.input_color_properties, &parameters.output_color_properties);
         Ok(Self {
-            source: driver.surfaces.get(parameters.surface)?,
+            source,
+            spoilt,
             from,
             to,
             background: parameters.output_background_color,
@@ -167,6 +176,9 @@ impl Operation {
     }
 
     fn run(&self, scalers: &mut scale::Cache, target: &View<'_>, index: usize) -> Outcome {
+        if self.spoilt {
+            return Ok(());
+        }
         let to = self.to.unwrap_or(target.area());
         let place = target.part(to);
         if index == 0 && (place.width(), place.height()) != (target.width(), target.height()) {

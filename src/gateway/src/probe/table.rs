@@ -72,19 +72,23 @@ fn render_probe(text: &mut String, probe: &NodeProbe, report: &NodeReport) {
 fn render_operations(text: &mut String, capabilities: &Capabilities, report: &NodeReport) {
     let mut rows = vec![["OPERATION", "REPORTED", "ELEMENT", "USABLE"].map(str::to_owned)];
     for operation in Operation::ALL {
+        let trial = report.trials.iter().find(|trial| trial.operation == operation);
         let (profile, entrypoint) = operation.needs();
-        let Some(entry) = capabilities.entry(profile, &entrypoint) else {
+        let entry = capabilities.entry(profile, &entrypoint);
+        let Some(entry) = entry.filter(|_| trial.is_some()) else {
             rows.push([operation.to_string(), "no".into(), "-".into(), "-".into()]);
             continue;
         };
-        let mut reported = "yes".to_owned();
-        if let Some((width, height)) = entry.max_size {
+        // Nothing that a driver reports.
+        let mut reported = if operation == Operation::Transcode { "-" } else { "yes" }.to_owned();
+        if let Some((width, height)) = entry.max_size
+            && operation != Operation::Transcode
+        {
             reported = format!("to {width}x{height}");
         }
         if !entry.rate_control.is_empty() {
             reported = format!("{reported}, {}", entry.rate_control.join(" "));
         }
-        let trial = report.trials.iter().find(|trial| trial.operation == operation);
         let element = trial.and_then(|trial| trial.element.clone()).unwrap_or("none".into());
         let usable = match trial.map(|trial| &trial.outcome) {
             Some(Outcome::Usable) => "yes".into(),
