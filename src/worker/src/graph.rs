@@ -6,8 +6,8 @@
 use std::fmt;
 
 use ffmpeg_args::{
-    AudioAction, AudioCodec, AudioEncode, Keyframes, Scale, Transcode, VideoAction, VideoCodec,
-    VideoEncode,
+    AudioAction, AudioCodec, AudioEncode, HdrTransfer, Keyframes, Scale, ToneCurve, ToneMap,
+    Transcode, VideoAction, VideoCodec, VideoEncode,
 };
 use gpu::{Device, Reason};
 
@@ -149,6 +149,15 @@ fn encode_video(
     choice: Choice<'_>,
 ) -> Result<TrackGraph, Unsupported> {
     let mut facts = video_facts(plan);
+    if let Some(turn) = source.turn {
+        facts.insert("turn", turn.direction().to_owned());
+        if turn.swaps_sides() {
+            facts.insert("quarter_turn", "true".to_owned());
+        }
+    }
+    if let Some(tone_map) = &plan.tone_map {
+        facts.extend(tone_facts(tone_map));
+    }
     let threads = if cores > 1 { (cores + 1).min(MOST_DECODER_THREADS) } else { 1 };
     facts.insert("decoder_threads", threads.to_string());
     facts.extend(choice.facts);
@@ -282,6 +291,42 @@ fn video_facts(plan: &VideoEncode) -> Facts {
     if !params.is_empty() {
         facts.insert("encoder_params", params);
     }
+    facts
+}
+
+/// The facts of a tone mapping in software.
+fn tone_facts(plan: &ToneMap) -> Facts {
+    let curve = match plan.curve {
+        // Where the driver has none of its own, Jellyfin's default.
+        ToneCurve::Driver | ToneCurve::Bt2390 => "bt2390",
+        ToneCurve::Hable => "hable",
+        ToneCurve::Reinhard => "reinhard",
+        ToneCurve::Mobius => "mobius",
+        ToneCurve::Gamma => "gamma",
+        ToneCurve::Linear => "linear",
+        ToneCurve::Clip => "clip",
+        ToneCurve::None => "none",
+    };
+    let transfer = match plan.from {
+        HdrTransfer::Pq => "pq",
+        HdrTransfer::Hlg => "hlg",
+    };
+    let mut facts = Facts::from([
+        ("tone_map", "true".to_owned()),
+        ("tone_curve", curve.to_owned()),
+        ("tone_transfer", transfer.to_owned()),
+    ]);
+    let numbers = [
+        ("tone_peak", plan.peak.filter(|peak| *peak > 0.0)),
+        ("tone_desaturation", plan.desaturation),
+        ("tone_parameter", plan.parameter),
+        ("tone_brightness", plan.brightness),
+        ("tone_contrast", plan.contrast),
+    ];
+    for (name, value) in numbers {
+        facts.extend(value.map(|value| (name, value.to_string())));
+    }
+    facts.extend(plan.mode.clone().map(|mode| ("tone_mode", mode)));
     facts
 }
 

@@ -32,5 +32,6 @@ pub mod stages;
 pub mod swscale;
 pub mod timeline;
 pub mod tracks;
+pub mod turn;
 pub mod vaapi;
 pub mod writer;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
+use ffmpeg_args::{Container, Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -21,6 +21,7 @@ use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
 use crate::timeline::{Gate, Timeline};
+use crate::turn::{Rotation, rotation};
 use crate::vaapi;
 
 /// What a stream may run on.
@@ -94,19 +95,14 @@ pub fn link(
     };
     let video = plan.video.as_ref().map(|video| find(video.source, Kind::Video)).transpose()?;
     let audio = plan.audio.as_ref().map(|audio| find(audio.source, Kind::Audio)).transpose()?;
-    if let (Some((source, index)), true) = (&video, encodes_video(plan))
-        && source.is_turned(*index)
-    {
-        return Err(SourceError {
-            message: "the picture has to be turned for display".into(),
-            fault: Fault::Unsupported,
-        });
-    }
     let stream = |found: &Option<(&Source, usize)>| {
         found.map(|(source, index)| source.stream(index, stages))
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let video_stream = stream(&video);
+    let mut video_stream = stream(&video);
+    if let (Some((source, index)), Some(stream)) = (&video, &mut video_stream) {
+        stream.turn = turned(plan, source, *index)?;
+    }
     let device = device(stages, plan, gpu.devices, video_stream.as_ref());
     let host = Host { cores, device };
     let graph = describe(stages, plan, host, video_stream.as_ref(), stream(&audio).as_ref())
@@ -193,6 +189,22 @@ fn device<'d>(
 ) -> Option<&'d Device> {
     let VideoAction::Encode(encode) = &plan.video.as_ref()?.action else { return None };
     vaapi::best(stages.gpu.as_ref()?, devices, encode, video?)
+}
+
+/// How the picture is turned.
+fn turned(
+    plan: &Transcode,
+    source: &Source,
+    index: usize,
+) -> Result<Option<Rotation>, SourceError> {
+    let Some(VideoAction::Encode(encode)) = plan.video.as_ref().map(|video| &video.action) else {
+        return Ok(None);
+    };
+    let mp4 = matches!(plan.output.container, Container::Fmp4 { .. });
+    rotation(encode.turn, source.orientation(index).as_deref(), mp4).map_err(|mark| SourceError {
+        message: format!("the picture is marked {mark}, which isn't applied here"),
+        fault: Fault::Unsupported,
+    })
 }
 
 /// When a stream should end by its file's header, ns of source time.

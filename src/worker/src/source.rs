@@ -219,6 +219,7 @@ impl Source {
             caps: structure.map_or_else(String::new, short_caps),
             gpu_decoder,
             size: pixels("width").zip(pixels("height")),
+            turn: None,
             decoder,
             copy: find(&stages.copies),
         }
@@ -248,13 +249,14 @@ impl Source {
         lock(&self.seen).streams[index].has_dts
     }
 
-    /// Whether a picture stream says that it is to be turned or mirrored for display.
-    pub fn is_turned(&self, index: usize) -> bool {
+    /// How a picture stream says that it is to be turned or mirrored for display, in the words of
+    /// GStreamer's `image-orientation`.
+    pub fn orientation(&self, index: usize) -> Option<String> {
         let pad = self.pad(index);
         let tags = (0..).map_while(|number| pad.sticky_event::<gst::event::Tag>(number));
         let mut orientations =
             tags.filter_map(|event| event.tag_owned().get::<gst::tags::ImageOrientation>());
-        orientations.any(|orientation| orientation.get() != "rotate-0")
+        Some(orientations.next()?.get().to_owned())
     }
 
     fn track_of(&self, pad: &gst::Pad) -> Option<&Track> {

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gpu::Operation;
 use serde::Deserialize;
 
+use crate::turn::Rotation;
+
 /// The stages that the worker carries with it.
 pub const SOFTWARE: &str = include_str!("../../../pipelines/software.toml");
 /// What of it a GPU can take over.
@@ -67,8 +69,10 @@ pub struct SourceStream {
     pub copy: Option<usize>,
     /// Index of the decoder in [`GpuStages::decoders`] that takes it.
     pub gpu_decoder: Option<usize>,
-    /// Pixels, if the container states them.
+    /// Pixels, if the container states them, before any turning.
     pub size: Option<(u32, u32)>,
+    /// How the picture is turned.
+    pub turn: Option<Rotation>,
 }
 
 /// A container format.

@@ -20,6 +20,7 @@ fn stream(stages: &Stages, caps: &str) -> SourceStream {
         copy: find(&stages.copies),
         gpu_decoder: None,
         size: Some((1920, 1080)),
+        turn: None,
     }
 }
 
