@@ -60,7 +60,7 @@ fn two_nodes_have_elements_of_their_own() {
 #[test]
 fn a_filter_that_hangs_or_paints_garbage_is_not_used() {
     for fault in ["garbage:deinterlace", "hang:deinterlace"] {
-        let machine = machine(&[("SOFTVA_FAULT", fault)]).probe();
+        let machine = VirtualMachine::softva(&[("SOFTVA_FAULT", fault)]).probe();
         let node = &machine.nodes[0];
         let failed = outcome(node, Operation::Deinterlace);
         assert!(matches!(failed, Some(Outcome::Failed { .. })), "{fault}: {failed:?}");
@@ -73,7 +73,7 @@ fn a_filter_that_hangs_or_paints_garbage_is_not_used() {
 
 #[test]
 fn what_gets_lost_in_the_gpu_s_memory_is_decoded_in_software() {
-    let machine = machine(&[("SOFTVA_FAULT", "garbage:decoded")]).probe();
+    let machine = VirtualMachine::softva(&[("SOFTVA_FAULT", "garbage:decoded")]).probe();
     let node = &machine.nodes[0];
     // Each by itself is as it should be.
     for operation in [Operation::DecodeH264, Operation::Scale, Operation::EncodeH264] {
