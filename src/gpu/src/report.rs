@@ -313,11 +313,9 @@ impl Operation {
             Self::EncodeH264LowPower => ("H264", Entrypoint::EncodeLowPower),
             Self::EncodeHevc => ("HEVCMain", Entrypoint::Encode),
             Self::EncodeHevcLowPower => ("HEVCMain", Entrypoint::EncodeLowPower),
-            Self::Scale
-            | Self::Turn
-            | Self::ToneMap
-            | Self::Deinterlace
-            | Self::Transcode => ("None", Entrypoint::Process),
+            Self::Scale | Self::Turn | Self::ToneMap | Self::Deinterlace | Self::Transcode => {
+                ("None", Entrypoint::Process)
+            }
         }
     }
 

@@ -131,7 +131,8 @@ impl Picture {
         let fields = self.direction.map_or([0, 1, 2, 3], Direction::fields);
         for (field, name) in FIELD_NAMES.iter().enumerate() {
             let found = [0, 1, 2].map(|plane| self.mean(frame, field, plane));
-            let expected = [0, 1, 2].map(|plane| i32::from(Self::value(number, fields[field], plane)));
+            let expected =
+                [0, 1, 2].map(|plane| i32::from(Self::value(number, fields[field], plane)));
             let far = |(found, expected): (&i32, &i32)| (found - expected).abs() > TOLERANCE;
             if found.iter().zip(&expected).any(far) {
                 return Err(format!(

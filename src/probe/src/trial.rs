@@ -384,7 +384,10 @@ mod tests {
             assert!(reason.contains(expect), "{element}: {reason}");
         };
         // The wrong way; only by half; not at all.
-        check("videoscale ! videoflip video-direction=180 ! videoflip", "by 90r: frame 0 has the wrong");
+        check(
+            "videoscale ! videoflip video-direction=180 ! videoflip",
+            "by 90r: frame 0 has the wrong",
+        );
         check("videoscale ! videoflip video-direction=180 ! identity name=x", "video-direction");
         check("videoscale", "no property \"video-direction\"");
     }
