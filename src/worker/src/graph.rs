@@ -78,6 +78,9 @@ const DEFAULT_KEY_INT: u32 = 250;
 /// (libavcodec's `MAX_AUTO_THREADS`).
 const MOST_DECODER_THREADS: usize = 16;
 
+/// Modes of a tone mapping that there are here.
+const TONE_MODES: [&str; 4] = ["auto", "max", "rgb", "lum"];
+
 /// Describes the graph for a plan on a machine.
 ///
 /// # Errors
@@ -156,11 +159,18 @@ fn encode_video(
         }
     }
     if let Some(tone_map) = &plan.tone_map {
+        if let Some(mode) = tone_map.mode.as_deref().filter(|mode| !TONE_MODES.contains(mode)) {
+            return Err(lacking(stages, format!("tone mapping mode {mode}")));
+        }
         facts.extend(tone_facts(tone_map));
     }
     let threads = if cores > 1 { (cores + 1).min(MOST_DECODER_THREADS) } else { 1 };
     facts.insert("decoder_threads", threads.to_string());
     facts.extend(choice.facts);
+    // A tone mapping takes ten bits, and gives what the encoder takes.
+    let scaled = if facts.contains_key("tone_map") { Some("I420_10LE") } else { None };
+    let scaled = scaled.map(str::to_owned).or_else(|| facts.get("raw_format").cloned());
+    facts.extend(scaled.map(|format| ("scaled_format", format)));
     let codec = match plan.codec {
         VideoCodec::H264 => "h264",
         VideoCodec::Hevc => "hevc",
@@ -326,7 +336,8 @@ fn tone_facts(plan: &ToneMap) -> Facts {
     for (name, value) in numbers {
         facts.extend(value.map(|value| (name, value.to_string())));
     }
-    facts.extend(plan.mode.clone().map(|mode| ("tone_mode", mode)));
+    let mode = plan.mode.clone().filter(|mode| mode != "auto");
+    facts.extend(mode.map(|mode| ("tone_mode", mode)));
     facts
 }
 

@@ -32,6 +32,7 @@ pub mod source;
 pub mod stages;
 pub mod swscale;
 pub mod timeline;
+pub mod tone;
 pub mod tracks;
 pub mod turn;
 pub mod vaapi;

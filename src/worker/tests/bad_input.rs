@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ffmpeg_args::{StreamSelect, VideoAction};
+use ffmpeg_args::{Container, StreamSelect, Turn, VideoAction};
 use session::{Ending, Fault};
 use support::case::{AUDIO, Case, VIDEO, ended, good, refused};
+use support::encode_of;
 use support::{Run, clip};
 
 // --- Files that are no media ---------------------------------------------------------------------
@@ -173,15 +174,18 @@ fn mapped_streams_that_are_missing_or_of_another_kind() {
     }
 }
 
-/// A telephone's film: ffmpeg turns it, and so must whoever stands in for it.
+/// A telephone's film that isn't to be turned: MP4 would carry the mark on, and this one's doesn't.
 #[test]
-fn a_picture_to_be_turned() {
+fn a_mark_that_should_be_carried_on() {
     let plain = good("bad-plain.mp4", "");
     let name = "bad-turned.mp4";
     let turned = clip(name, &format!("-i {} -c copy -metadata:s:v rotate=90", plain.display()));
     let case = Case::new();
     let mut plan = case.plan(&turned);
-    refused(&case, &plan, Fault::Unsupported, "turned");
+    encode_of(&mut plan).turn = Turn::Never;
+    plan.output.container =
+        Container::Fmp4 { init: "abc-1.mp4".into(), absolute: true, skip_sidx: false };
+    refused(&case, &plan, Fault::Unsupported, "marked rotate-");
     // Copied pictures are turned by whoever shows them.
     plan.video.as_mut().unwrap().action = VideoAction::Copy;
     ended(&case, &Run::start(&plan).finish(), &Ending::Complete);

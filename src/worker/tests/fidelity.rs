@@ -339,6 +339,11 @@ cases! {
     fifty_ts:                 "fifty.ts", "028", "";
     sixty:                    "sixty.mp4", "028", "";
     sixty_seek:               "sixty.mkv", "028", "ss=3";
+    // Turned for display.
+    turned_90:                "turned90.mp4", "028", "";
+    turned_180:               "turned180.mp4", "028", "ss=6";
+    turned_270:               "turned270.mp4", "028", "";
+    turned_and_fitted:        "turned90.mp4", "028", "ss=3 -vf=scale=trunc(min(max(iw\\,ih*a)\\,min(160\\,320*a))/2)*2:trunc(min(max(iw/a\\,ih)\\,min(160/a\\,320))/2)*2,format=yuv420p";
     // Variable frame rates.
     dropped_mkv:              "dropped.mkv", "015", "";
     dropped_mp4:              "dropped.mp4", "015", "";

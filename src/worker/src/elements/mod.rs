@@ -1,12 +1,13 @@
 //! The worker's own GStreamer elements.
 //!
 //! `rgcadence` and `rgtrim` stand between decoder and encoder and translate to source time;
-//! `rgscale` is ffmpeg's scaler; these are registered within the process and named in `pipelines/`
+//! `rgscale` is ffmpeg's scaler, `rgtonemap` leads HDR to SDR; these are registered within the process and named in `pipelines/`
 //! like any other element. [`FileSource`] stands at the head of every graph.
 
 mod cadence;
 mod file;
 mod scale;
+mod tone_map;
 mod trim;
 
 use std::os::fd::OwnedFd;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 use gstreamer as gst;
 use gstreamer::glib;
 use gstreamer::prelude::*;
+use gstreamer_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferSuccess};
+
+use crate::canvas::Canvases;
 
 pub use cadence::CadenceConfig;
 pub use trim::TrimConfig;
@@ -38,6 +42,12 @@ glib::wrapper! {
 glib::wrapper! {
     /// Size and pixel format through libswscale.
     pub struct Scale(ObjectSubclass<scale::Scale>)
+        @extends gstreamer_video::VideoFilter, gstreamer_base::BaseTransform, gst::Element, gst::Object;
+}
+
+glib::wrapper! {
+    /// HDR to SDR.
+    pub struct ToneMap(ObjectSubclass<tone_map::ToneMap>)
         @extends gstreamer_video::VideoFilter, gstreamer_base::BaseTransform, gst::Element, gst::Object;
 }
 
@@ -74,7 +84,25 @@ impl Trim {
 pub fn register() -> Result<(), glib::BoolError> {
     gst::Element::register(None, "rgcadence", gst::Rank::NONE, Cadence::static_type())?;
     gst::Element::register(None, "rgtrim", gst::Rank::NONE, Trim::static_type())?;
-    gst::Element::register(None, "rgscale", gst::Rank::NONE, Scale::static_type())
+    gst::Element::register(None, "rgscale", gst::Rank::NONE, Scale::static_type())?;
+    gst::Element::register(None, "rgtonemap", gst::Rank::NONE, ToneMap::static_type())
+}
+
+/// A filter's output buffer on the next canvas, with the times and flags of its input.
+fn drawn_on(
+    canvases: &mut Canvases,
+    input: &InputBuffer<'_>,
+) -> Result<PrepareOutputBufferSuccess, gst::FlowError> {
+    let source: &gst::BufferRef = match input {
+        InputBuffer::Writable(buffer) => buffer,
+        InputBuffer::Readable(buffer) => buffer,
+    };
+    let mut buffer = canvases.buffer();
+    // No more than these: a copy from a pool holds on to its original by a meta, which would stay in
+    // the encoder with the canvas' buffer.
+    let kept = gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS;
+    source.copy_into(buffer.make_mut(), kept, ..).map_err(|_| gst::FlowError::Error)?;
+    Ok(PrepareOutputBufferSuccess::Buffer(buffer))
 }
 
 /// An always-present sink and source pad with the same caps.

@@ -1,4 +1,4 @@
-//! `rgscale`: size and pixel format through libswscale, 8-bit 4:2:0 out.
+//! `rgscale`: size and pixel format through libswscale, 4:2:0 out.
 //!
 //! Invariant: what comes out has one size, shape and colorimetry, that of the first picture. A
 //! source may change (broadcasts do); the headers of a stream are written once, and ffmpeg scales
@@ -22,8 +22,8 @@ use crate::size::{Target, target_size};
 use crate::swscale::{Picture, Scaler};
 
 /// Formats that come out; the first unless told otherwise.
-const TARGETS: [gst_video::VideoFormat; 2] =
-    [gst_video::VideoFormat::I420, gst_video::VideoFormat::Nv12];
+const TARGETS: [gst_video::VideoFormat; 3] =
+    [gst_video::VideoFormat::I420, gst_video::VideoFormat::Nv12, gst_video::VideoFormat::I42010le];
 
 /// Formats that libswscale reads: GStreamer's, ffmpeg's name, chroma rows as a shift.
 const FORMATS: [(gst_video::VideoFormat, &std::ffi::CStr, u32); 12] = [
@@ -52,6 +52,7 @@ struct Settings {
     target: Target,
     colorimetry: Option<String>,
     canvases: usize,
+    turned: bool,
     format: Option<gst_video::VideoFormat>,
 }
 
@@ -87,7 +88,12 @@ impl Scale {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         let first = || {
             let settings = self.settings();
-            let (width, height) = target_size(settings.target, info.width(), info.height());
+            let (width, height) = if settings.turned {
+                let (height, width) = target_size(settings.target, info.height(), info.width());
+                (width, height)
+            } else {
+                target_size(settings.target, info.width(), info.height())
+            };
             // The picture keeps its shape on screen: what scaling changed, the pixels make up.
             let par = info.par()
                 * gst::Fraction::new(info.width() as i32, width as i32)
@@ -124,7 +130,11 @@ impl ObjectImpl for Scale {
                     .blurb("Colorimetry that the output is marked with")
                     .build(),
                 glib::ParamSpecString::builder("format")
-                    .blurb("Pixel format of the output, I420 or NV12")
+                    .blurb("Pixel format of the output: I420, NV12 or I420_10LE")
+                    .build(),
+                glib::ParamSpecBoolean::builder("turned")
+                    .blurb("Sizes are those after a quarter turn that comes behind this element")
+                    .mutable_ready()
                     .build(),
                 size("canvases", "Pictures whose memory is drawn on in turn, 0 for one each"),
             ]
@@ -145,6 +155,7 @@ impl ObjectImpl for Scale {
                 let name = value.get::<Option<String>>().ok().flatten();
                 settings.format = name.map(|name| gst_video::VideoFormat::from_string(&name));
             }
+            "turned" => settings.turned = value.get().unwrap_or(false),
             "canvases" => settings.canvases = number() as usize,
             _ => {}
         }
@@ -261,19 +272,10 @@ impl BaseTransformImpl for Scale {
         input: InputBuffer<'_>,
     ) -> Result<PrepareOutputBufferSuccess, gst::FlowError> {
         let mut canvases = self.canvases.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(canvases) = canvases.as_mut() else {
-            return self.parent_prepare_output_buffer(input);
-        };
-        let source: &gst::BufferRef = match &input {
-            InputBuffer::Writable(buffer) => buffer,
-            InputBuffer::Readable(buffer) => buffer,
-        };
-        let mut buffer = canvases.buffer();
-        // No more than these: a copy from a pool holds on to its original by a meta, which would
-        // stay in the encoder with the canvas' buffer.
-        let kept = gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS;
-        source.copy_into(buffer.make_mut(), kept, ..).map_err(|_| gst::FlowError::Error)?;
-        Ok(PrepareOutputBufferSuccess::Buffer(buffer))
+        match canvases.as_mut() {
+            Some(canvases) => super::drawn_on(canvases, &input),
+            None => self.parent_prepare_output_buffer(input),
+        }
     }
 }
 

@@ -50,6 +50,11 @@ pub fn source(name: &str) -> PathBuf {
                 sound(7)
             ),
         ),
+        "turned90.mp4" | "turned180.mp4" | "turned270.mp4" => {
+            let degrees = name.trim_start_matches("turned").trim_end_matches(".mp4");
+            let film = source("film.mp4");
+            clip(name, &format!("-i {} -c copy -metadata:s:v rotate={degrees}", film.display()))
+        }
         "late.mkv" | "late.mp4" | "late.ts" => plain(name, "25", "-output_ts_offset 5"),
         "opengop.mkv" | "opengop.ts" | "opengop.mp4" => plain(
             name,
