@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gpu::Device;
+use gpu::{Device, Operation};
 use hwtest_suite::{VirtualMachine, built};
 use session::Ending;
 use stand::line::Line;
@@ -50,16 +50,21 @@ struct Mapped {
     _directory: tempfile::TempDir,
 }
 
-fn run(film: &Path, filters: &str, change: impl FnOnce(&mut Device)) -> Mapped {
+/// The virtual GPU, and what streams may use of it.
+fn machine() -> (VirtualMachine, Device) {
     let machine = VirtualMachine::softva(&[]);
-    let mut device = machine.probe().nodes[0].device().unwrap();
-    change(&mut device);
+    let device = machine.probe().nodes[0].device().unwrap();
+    (machine, device)
+}
+
+fn run(film: &Path, filters: &str, machine: &VirtualMachine, device: Option<&Device>) -> Mapped {
     let directory = tempfile::tempdir().unwrap();
     let plan = line(film, filters, directory.path()).plan();
     let worker = machine.command(built("rendergate-worker"));
-    let report = Run::warm_by(worker).given_on(&plan, Some(&device)).finish();
+    let report = Run::warm_by(worker).given_on(&plan, device).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
-    assert_eq!(report.backend, "vaapi", "{:?}", report.reason);
+    let backend = if device.is_some() { "vaapi" } else { "software" };
+    assert_eq!(report.backend, backend, "{:?}", report.reason);
     let output = Output::read(directory.path(), &plan);
     assert_eq!(output.count(true), FRAMES);
     assert_eq!(looks(&output.whole).1, "bt709 bt709 bt709");
@@ -147,8 +152,7 @@ fn reference(picture: &[u8], peak: f64) -> Vec<f64> {
     for (at, value) in luma.iter().enumerate() {
         let block = at / WIDTH / 2 * (WIDTH / 2) + at % WIDTH / 2;
         let around = |value: f64| (value - 512.0) / 896.0;
-        let [y, b, r] =
-            mapped((value - 64.0) / 876.0, around(cb[block]), around(cr[block]), peak);
+        let [y, b, r] = mapped((value - 64.0) / 876.0, around(cb[block]), around(cr[block]), peak);
         found[at] = 16.0 + 219.0 * y;
         // A quarter of each of four.
         found[WIDTH * HEIGHT + block] += (128.0 + 224.0 * b) / 4.0;
@@ -172,8 +176,7 @@ fn worst(film: &Path, output: &Output, peak: f64) -> (f64, f64) {
     let (ours, source) = (pictures(&output.whole, "yuv420p"), pictures(film, "yuv420p10le"));
     assert_eq!((ours.len(), source.len()), (FRAMES * size, FRAMES * size * 2));
     let pairs = ours.chunks_exact(size).zip(source.chunks_exact(2 * size));
-    let errors =
-        pairs.step_by(COMPARED).map(|(a, b)| error(&eight_bits(a), &reference(b, peak)));
+    let errors = pairs.step_by(COMPARED).map(|(a, b)| error(&eight_bits(a), &reference(b, peak)));
     errors.fold((0.0, 0.0), |worst, error| (worst.0.max(error.0), worst.1.max(error.1)))
 }
 
@@ -184,7 +187,8 @@ const DISPLAY: &str =
 fn the_driver_maps_by_what_the_stream_says_of_its_light() {
     let light = format!("{DISPLAY}:max-cll=600,300");
     let film = film("hdr10-light.mkv", &light);
-    let mapped = run(&film, "", |_| {});
+    let (machine, device) = machine();
+    let mapped = run(&film, "", &machine, Some(&device));
     assert_eq!(mapped.report.description.matches("vapostproc").count(), 2);
     let (luma, chroma) = worst(&film, &mapped.output, 600.0);
     println!("mean error against BT.2390: luma {luma:.3}, chroma {chroma:.3} of 255");
@@ -197,8 +201,29 @@ fn the_driver_maps_by_what_the_stream_says_of_its_light() {
 #[test]
 fn a_stream_that_says_nothing_is_mapped_as_of_1000_candela() {
     let film = film("hdr10-bare.mkv", "");
-    let mapped = run(&film, "", |_| {});
+    let (machine, device) = machine();
+    let mapped = run(&film, "", &machine, Some(&device));
     let (luma, chroma) = worst(&film, &mapped.output, 1000.0);
     println!("mean error against BT.2390: luma {luma:.3}, chroma {chroma:.3} of 255");
     assert!(luma < LUMA && chroma < CHROMA, "luma {luma:.3}, chroma {chroma:.3}");
+}
+
+#[test]
+fn without_a_driver_s_tone_mapping_the_software_s_stands_between_decoder_and_encoder() {
+    let film = film("hdr10-light.mkv", &format!("{DISPLAY}:max-cll=600,300"));
+    let (machine, mut device) = machine();
+    device.abilities.remove(&Operation::ToneMap);
+    let ours = run(&film, "", &machine, Some(&device));
+    let description = &ours.report.description;
+    for element in ["vah265dec", "vapostproc", "rgtonemap", "vah264enc"] {
+        assert!(description.contains(element), "{description}");
+    }
+    let software = run(&film, "", &machine, None);
+    let size = WIDTH * HEIGHT * 3 / 2;
+    let of = |mapped: &Mapped| pictures(&mapped.output.whole, "yuv420p");
+    let (ours, theirs) = (of(&ours), of(&software));
+    for (ours, theirs) in ours.chunks_exact(size).zip(theirs.chunks_exact(size)).step_by(COMPARED) {
+        let (luma, chroma) = error(&eight_bits(ours), &eight_bits(theirs));
+        assert!(luma < LUMA && chroma < CHROMA, "luma {luma:.3}, chroma {chroma:.3}");
+    }
 }
