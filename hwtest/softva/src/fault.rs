@@ -14,8 +14,8 @@
 //! | `hang:WORK` | that work never ends |
 //!
 //! `@decode`, `@encode` or `@vpp` after N counts that engine's calls only; CODEC is a codec and
-//! an engine, like `h265-encode`, or `vpp`. WORK is `deinterlace`, or `decoded`: processing of a surface
-//! that a decoder has just written. N starts at 1 and counts per process.
+//! an engine, like `h265-encode`, or `vpp`. WORK is `deinterlace`, `turn`, `tone-map`, or `decoded`:
+//! processing of a surface that a decoder has just written. N starts at 1 and counts per process.
 //!
 //! Invariant: an entry that can't be read stops the driver from loading: a test that misspells
 //! a fault must not pass for want of it.
@@ -48,6 +48,10 @@ struct Counted {
 pub enum Work {
     /// A frame from a field.
     Deinterlace,
+    /// Turning and mirroring.
+    Turn,
+    /// From HDR to SDR.
+    ToneMap,
     /// Processing of what a decoder left in the GPU's memory.
     Decoded,
 }
@@ -96,6 +100,8 @@ impl Faults {
                 "garbage" | "hang" => {
                     let work = match argument {
                         "deinterlace" => Work::Deinterlace,
+                        "turn" => Work::Turn,
+                        "tone-map" => Work::ToneMap,
                         "decoded" => Work::Decoded,
                         _ => return Err(wrong()),
                     };

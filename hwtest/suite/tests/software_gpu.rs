@@ -22,6 +22,8 @@ fn everything_it_reports_is_usable() {
         Operation::EncodeH264,
         Operation::EncodeHevc,
         Operation::Scale,
+        Operation::Turn,
+        Operation::ToneMap,
         Operation::Deinterlace,
         Operation::Transcode,
     ] {
@@ -59,14 +61,22 @@ fn two_nodes_have_elements_of_their_own() {
 
 #[test]
 fn a_filter_that_hangs_or_paints_garbage_is_not_used() {
-    for fault in ["garbage:deinterlace", "hang:deinterlace"] {
+    for (fault, operation) in [
+        ("garbage:deinterlace", Operation::Deinterlace),
+        ("hang:deinterlace", Operation::Deinterlace),
+        ("garbage:turn", Operation::Turn),
+        ("hang:tone-map", Operation::ToneMap),
+        ("garbage:tone-map", Operation::ToneMap),
+    ] {
         let machine = VirtualMachine::softva(&[("SOFTVA_FAULT", fault)]).probe();
         let node = &machine.nodes[0];
-        let failed = outcome(node, Operation::Deinterlace);
+        let failed = outcome(node, operation);
         assert!(matches!(failed, Some(Outcome::Failed { .. })), "{fault}: {failed:?}");
         assert_eq!(outcome(node, Operation::Transcode), Some(&Outcome::Usable), "{fault}");
         let device = node.device().unwrap();
-        assert_eq!(device.deinterlacer, None, "{fault}");
+        let deinterlaces = operation != Operation::Deinterlace;
+        assert_eq!(device.deinterlacer.is_some(), deinterlaces, "{fault}");
+        assert!(!device.abilities.contains_key(&operation), "{fault}");
         assert!(device.abilities.contains_key(&Operation::DecodeH264), "{fault}");
     }
 }

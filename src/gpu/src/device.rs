@@ -33,9 +33,9 @@ pub struct Ability {
 }
 
 impl Device {
-    /// Whether it decodes or encodes anything: one that only scales is of no use to a stream.
+    /// Whether it decodes or encodes anything: one that only processes is of no use to a stream.
     pub fn codes(&self) -> bool {
-        self.abilities.keys().any(|one| *one != Operation::Scale)
+        self.abilities.keys().any(|one| one.decodes() || one.encodes())
     }
 }
 
@@ -168,6 +168,19 @@ mod tests {
     fn what_failed_is_not() {
         assert_eq!(report(Outcome::Failed { reason: "x".into() }).device(), None);
         assert_eq!(report(Outcome::Untested).device(), None);
+    }
+
+    #[test]
+    fn one_that_only_processes_is_of_no_use() {
+        let mut report = report(Outcome::Usable);
+        for operation in [Operation::Scale, Operation::Turn] {
+            let element = Some("varenderD129postproc".into());
+            report.trials.push(Trial { operation, element, outcome: Outcome::Usable });
+        }
+        let device = report.device().unwrap();
+        assert!(device.codes() && device.abilities.contains_key(&Operation::Turn));
+        report.trials.retain(|trial| !trial.operation.decodes() && !trial.operation.encodes());
+        assert!(!report.device().unwrap().codes());
     }
 
     #[test]

@@ -35,11 +35,13 @@ pub enum ReasonKind {
     Scale,
     /// It doesn't deinterlace.
     Deinterlace,
+    /// It doesn't turn pictures.
+    Turn,
 }
 
 impl ReasonKind {
     /// All.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Disabled,
         Self::Looking,
         Self::NoGpu,
@@ -50,6 +52,7 @@ impl ReasonKind {
         Self::SourceUnknown,
         Self::Scale,
         Self::Deinterlace,
+        Self::Turn,
     ];
 
     /// Stable word, as in JSON and in labels of metrics.
@@ -65,6 +68,7 @@ impl ReasonKind {
             Self::SourceUnknown => "source_unknown",
             Self::Scale => "scale",
             Self::Deinterlace => "deinterlace",
+            Self::Turn => "turn",
         }
     }
 }

@@ -180,6 +180,21 @@ impl Capabilities {
         self.processing.as_ref().is_some_and(useful)
     }
 
+    /// Whether the driver reports all that a picture is turned by.
+    pub fn turns(&self) -> bool {
+        let all = |processing: &Processing| {
+            [90, 180, 270].iter().all(|degrees| processing.rotation.contains(degrees))
+        };
+        self.processing.as_ref().is_some_and(all)
+    }
+
+    /// Whether the driver reports a way from HDR10 to SDR.
+    pub fn maps_tones(&self) -> bool {
+        let to_sdr =
+            |processing: &Processing| processing.tone_mapping.iter().any(|to| to == "hdr_to_sdr");
+        self.processing.as_ref().is_some_and(to_sdr)
+    }
+
     /// The first entry of a profile whose name starts so.
     pub fn entry(&self, profile: &str, entrypoint: &Entrypoint) -> Option<&Entry> {
         self.entries
@@ -216,6 +231,10 @@ pub enum Operation {
     EncodeHevcLowPower,
     /// Scale.
     Scale,
+    /// Turn by quarters, either way and by half, and scale in the same pass.
+    Turn,
+    /// Map the tones of HDR10 to SDR, and scale in the same pass.
+    ToneMap,
     /// Make a frame of each field.
     Deinterlace,
     /// Decode, scale and encode without leaving the GPU's memory.
@@ -224,7 +243,7 @@ pub enum Operation {
 
 impl Operation {
     /// All, in the order they are shown in.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::DecodeH264,
         Self::DecodeHevc,
         Self::DecodeHevc10,
@@ -237,6 +256,8 @@ impl Operation {
         Self::EncodeHevc,
         Self::EncodeHevcLowPower,
         Self::Scale,
+        Self::Turn,
+        Self::ToneMap,
         Self::Deinterlace,
         Self::Transcode,
     ];
@@ -266,6 +287,8 @@ impl Operation {
             Self::EncodeHevc => "encode_hevc",
             Self::EncodeHevcLowPower => "encode_hevc_low_power",
             Self::Scale => "scale",
+            Self::Turn => "turn",
+            Self::ToneMap => "tone_map",
             Self::Deinterlace => "deinterlace",
             Self::Transcode => "transcode",
         }
@@ -290,7 +313,9 @@ impl Operation {
             Self::EncodeH264LowPower => ("H264", Entrypoint::EncodeLowPower),
             Self::EncodeHevc => ("HEVCMain", Entrypoint::Encode),
             Self::EncodeHevcLowPower => ("HEVCMain", Entrypoint::EncodeLowPower),
-            Self::Scale | Self::Deinterlace | Self::Transcode => ("None", Entrypoint::Process),
+            Self::Scale | Self::Turn | Self::ToneMap | Self::Deinterlace | Self::Transcode => {
+                ("None", Entrypoint::Process)
+            }
         }
     }
 
@@ -300,6 +325,8 @@ impl Operation {
         let (profile, entrypoint) = self.needs();
         match self {
             Self::Transcode => false,
+            Self::Turn => capabilities.turns(),
+            Self::ToneMap => capabilities.maps_tones(),
             Self::Deinterlace => capabilities.deinterlaces(),
             _ => capabilities.reports(profile, &entrypoint),
         }
@@ -319,7 +346,7 @@ impl Operation {
             Self::EncodeH264LowPower => "h264lpenc",
             Self::EncodeHevc => "h265enc",
             Self::EncodeHevcLowPower => "h265lpenc",
-            Self::Scale => "postproc",
+            Self::Scale | Self::Turn | Self::ToneMap => "postproc",
             Self::Deinterlace => "deinterlace",
             Self::Transcode => return None,
         })
@@ -347,6 +374,8 @@ impl fmt::Display for Operation {
             Self::EncodeHevc => "HEVC encode",
             Self::EncodeHevcLowPower => "HEVC encode, low power",
             Self::Scale => "scale",
+            Self::Turn => "turn",
+            Self::ToneMap => "HDR10 to SDR",
             Self::Deinterlace => "deinterlace",
             Self::Transcode => "all in the GPU's memory",
         })
@@ -449,6 +478,32 @@ mod tests {
         trials.push(by(Operation::Scale, "vapostproc", Outcome::Usable));
         let elements = Trial::elements_of_transcode(&trials);
         assert_eq!(elements.as_deref(), Some("vavp9dec,vapostproc,vah264enc"));
+    }
+
+    #[test]
+    fn what_processing_lacks_is_not_reported() {
+        let reports = |operation: Operation, processing| {
+            operation.is_reported(&Capabilities {
+                vendor: "a driver".into(),
+                version: "1.17".into(),
+                entries: Vec::new(),
+                processing,
+            })
+        };
+        let mut found = Processing {
+            rotation: vec![90, 180],
+            tone_mapping: vec!["hdr_to_hdr".into()],
+            ..Processing::default()
+        };
+        for operation in [Operation::Turn, Operation::ToneMap] {
+            assert!(!reports(operation, None), "{operation}");
+            assert!(!reports(operation, Some(found.clone())), "{operation}");
+        }
+        found.rotation.push(270);
+        found.tone_mapping.push("hdr_to_sdr".into());
+        for operation in [Operation::Turn, Operation::ToneMap] {
+            assert!(reports(operation, Some(found.clone())), "{operation}");
+        }
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub fn clip(operation: Operation) -> Option<Clip> {
         | Operation::EncodeHevc
         | Operation::EncodeHevcLowPower
         | Operation::Scale
+        | Operation::Turn
+        | Operation::ToneMap
         | Operation::Deinterlace
         | Operation::Transcode => return None,
     })

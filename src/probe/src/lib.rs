@@ -15,7 +15,9 @@
 
 mod clip;
 mod elements;
+mod judge;
 mod picture;
+mod tones;
 mod trial;
 
 use std::fs::File;

@@ -12,14 +12,48 @@ const HEIGHT: u32 = 192;
 const MARGIN: u32 = 16;
 /// How far a field's mean may be off, of 255. Coarse quantisers stay within 3; nothing at all is
 /// 40 off at least.
-const TOLERANCE: i32 = 10;
+pub(crate) const TOLERANCE: i32 = 10;
 /// What the brightest field gains per frame. Together more than twice the tolerance, so that a
 /// picture that stands still is noticed.
 const STEP: u8 = 10;
 
 /// Luma and both chroma values of the fields: top left, top right, bottom left, bottom right.
 const FIELDS: [[u8; 3]; 4] = [[50, 90, 200], [170, 60, 110], [100, 200, 120], [60, 170, 60]];
-const FIELD_NAMES: [&str; 4] = ["top left", "top right", "bottom left", "bottom right"];
+pub(crate) const FIELD_NAMES: [&str; 4] = ["top left", "top right", "bottom left", "bottom right"];
+
+/// A turn of the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// By a quarter, clockwise.
+    Clockwise,
+    /// By half.
+    Half,
+    /// By a quarter, counterclockwise.
+    CounterClockwise,
+}
+
+impl Direction {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Clockwise, Self::Half, Self::CounterClockwise];
+
+    /// The value of GStreamer's `video-direction`.
+    pub fn nick(self) -> &'static str {
+        match self {
+            Self::Clockwise => "90r",
+            Self::Half => "180",
+            Self::CounterClockwise => "90l",
+        }
+    }
+
+    /// For each place, in the order of [`FIELDS`], the field that is there afterwards.
+    fn fields(self) -> [usize; 4] {
+        match self {
+            Self::Clockwise => [2, 0, 3, 1],
+            Self::Half => [3, 2, 1, 0],
+            Self::CounterClockwise => [1, 3, 0, 2],
+        }
+    }
+}
 
 /// The picture in some size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +62,35 @@ pub struct Picture {
     pub width: u32,
     /// Lines.
     pub height: u32,
+    /// Which way it is turned.
+    pub direction: Option<Direction>,
 }
 
 impl Picture {
     /// As clips have it.
-    pub const FULL: Self = Self { width: WIDTH, height: HEIGHT };
+    pub const FULL: Self = Self::of_size(WIDTH, HEIGHT);
     /// Scaled up: hardware encoders have a least size too.
-    pub const DOUBLE: Self = Self { width: WIDTH * 2, height: HEIGHT * 2 };
+    pub const DOUBLE: Self = Self::of_size(WIDTH * 2, HEIGHT * 2);
     /// Scaled down.
-    pub const HALF: Self = Self { width: WIDTH / 2, height: HEIGHT / 2 };
+    pub const HALF: Self = Self::of_size(WIDTH / 2, HEIGHT / 2);
+
+    const fn of_size(width: u32, height: u32) -> Self {
+        Self { width, height, direction: None }
+    }
+
+    /// The same, turned.
+    pub fn turned(self, direction: Direction) -> Self {
+        let (width, height) = match direction {
+            Direction::Half => (self.width, self.height),
+            _ => (self.height, self.width),
+        };
+        Self { width, height, direction: Some(direction) }
+    }
+
+    /// Caps of it in the system's memory.
+    pub fn caps(self) -> String {
+        format!("video/x-raw,format=NV12,width={},height={}", self.width, self.height)
+    }
 
     /// The value of a plane (0 luma, 1 and 2 chroma) in a field of a frame.
     fn value(frame: u32, field: usize, plane: usize) -> u8 {
@@ -73,18 +127,12 @@ impl Picture {
         number: u32,
         frame: &gst_video::VideoFrameRef<&gstreamer::BufferRef>,
     ) -> Result<(), String> {
-        if (frame.width(), frame.height()) != (self.width, self.height) {
-            return Err(format!(
-                "frame {number} is {}x{}, expected {}x{}",
-                frame.width(),
-                frame.height(),
-                self.width,
-                self.height
-            ));
-        }
+        self.check_size(number, frame)?;
+        let fields = self.direction.map_or([0, 1, 2, 3], Direction::fields);
         for (field, name) in FIELD_NAMES.iter().enumerate() {
             let found = [0, 1, 2].map(|plane| self.mean(frame, field, plane));
-            let expected = [0, 1, 2].map(|plane| i32::from(Self::value(number, field, plane)));
+            let expected =
+                [0, 1, 2].map(|plane| i32::from(Self::value(number, fields[field], plane)));
             let far = |(found, expected): (&i32, &i32)| (found - expected).abs() > TOLERANCE;
             if found.iter().zip(&expected).any(far) {
                 return Err(format!(
@@ -95,8 +143,29 @@ impl Picture {
         Ok(())
     }
 
+    /// Looks at the size of a frame that came out.
+    ///
+    /// # Errors
+    /// That it is another.
+    pub(crate) fn check_size(
+        self,
+        number: u32,
+        frame: &gst_video::VideoFrameRef<&gstreamer::BufferRef>,
+    ) -> Result<(), String> {
+        if (frame.width(), frame.height()) != (self.width, self.height) {
+            return Err(format!(
+                "frame {number} is {}x{}, expected {}x{}",
+                frame.width(),
+                frame.height(),
+                self.width,
+                self.height
+            ));
+        }
+        Ok(())
+    }
+
     /// Mean of a component in a field, of 255, whatever the depth.
-    fn mean(
+    pub(crate) fn mean(
         self,
         frame: &gst_video::VideoFrameRef<&gstreamer::BufferRef>,
         field: usize,

@@ -9,7 +9,9 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
-use crate::{Clip, FRAMES, Picture, clip};
+use crate::judge::Judge;
+use crate::picture::Direction;
+use crate::{Clip, FRAMES, Picture, clip, tones};
 
 /// Time for the whole of it. A GPU needs milliseconds; one that is woken up, or busy with five
 /// streams, a second.
@@ -18,23 +20,42 @@ const FRAMES_PER_SECOND: u64 = 25;
 /// The name of the element that has the input.
 const SOURCE: &str = "source";
 
+/// How elements are told what to do: those of a GPU, or in tests those of the software.
+#[derive(Debug, Clone, Copy)]
+struct Dialect {
+    /// The caps feature of the GPU's own memory.
+    memory: &'static str,
+    /// What makes an element map tones.
+    tone_map: &'static str,
+}
+
+const GPU: Dialect = Dialect { memory: "(memory:VAMemory)", tone_map: "hdr-tone-mapping=true" };
+
 /// Puts the frames of an operation through `element`; for [`Operation::Transcode`] that is a decoder,
 /// a scaler and an encoder with commas between them.
 pub fn try_operation(operation: Operation, element: &str) -> Outcome {
-    try_in("(memory:VAMemory)", operation, element)
+    try_in(GPU, operation, element)
 }
 
-/// As [`try_operation`]; `memory` is the caps feature of the GPU's own memory.
-fn try_in(memory: &str, operation: Operation, element: &str) -> Outcome {
-    let order = match operation {
-        Operation::Deinterlace => Order::of_fields(Picture::FULL),
-        Operation::Scale => Order::of_frames(Picture::HALF),
-        Operation::Transcode => Order::of_frames(Picture::DOUBLE),
-        _ => Order::of_frames(Picture::FULL),
+/// As [`try_operation`].
+fn try_in(dialect: Dialect, operation: Operation, element: &str) -> Outcome {
+    let try_once = |judge: Judge| {
+        let description = description(operation, element, judge.picture(), dialect)?;
+        run(&pipeline(&description, input(operation, element))?, judge)
     };
-    let outcome = description(operation, element, memory)
-        .and_then(|description| pipeline(&description, input(operation, element)))
-        .and_then(|pipeline| run(&pipeline, order));
+    let outcome = match operation {
+        // Streams are scaled in the same pass.
+        Operation::Turn => Direction::ALL.into_iter().try_for_each(|direction| {
+            let picture = Picture::HALF.turned(direction);
+            try_once(Judge::of_frames(picture))
+                .map_err(|reason| format!("turned by {}: {reason}", direction.nick()))
+        }),
+        Operation::ToneMap => try_once(Judge::of_tones(Picture::HALF)),
+        Operation::Deinterlace => try_once(Judge::of_fields(Picture::FULL)),
+        Operation::Scale => try_once(Judge::of_frames(Picture::HALF)),
+        Operation::Transcode => try_once(Judge::of_frames(Picture::DOUBLE)),
+        _ => try_once(Judge::of_frames(Picture::FULL)),
+    };
     match outcome {
         Ok(()) => Outcome::Usable,
         Err(reason) => Outcome::Failed { reason },
@@ -48,11 +69,14 @@ enum Input {
     Frames,
     /// Two fields each.
     Interlaced,
+    /// In HDR10.
+    Hdr,
 }
 
 fn input(operation: Operation, element: &str) -> Input {
     match operation {
         Operation::Deinterlace => Input::Interlaced,
+        Operation::ToneMap => Input::Hdr,
         Operation::Transcode => Input::Clip(clip_for(element)),
         _ => clip(operation).map_or(Input::Frames, Input::Clip),
     }
@@ -70,8 +94,13 @@ fn clip_for(elements: &str) -> Clip {
 }
 
 /// The pipeline of an operation, in `gst-launch` form.
-fn description(operation: Operation, element: &str, memory: &str) -> Result<String, String> {
-    let Picture { width, height } = Picture::FULL;
+fn description(
+    operation: Operation,
+    element: &str,
+    picture: Picture,
+    dialect: Dialect,
+) -> Result<String, String> {
+    let Picture { width, height, .. } = Picture::FULL;
     let raw = format!(
         "video/x-raw,format=NV12,width={width},height={height},framerate={FRAMES_PER_SECOND}/1"
     );
@@ -85,11 +114,14 @@ fn description(operation: Operation, element: &str, memory: &str) -> Result<Stri
         Operation::Deinterlace => {
             (format!("{raw},interlace-mode=interleaved"), format!("{element} ! videoconvert"))
         }
-        Operation::Transcode => transcode(element, memory)?,
-        Operation::Scale => {
-            let Picture { width, height } = Picture::HALF;
-            (raw, format!("{element} ! video/x-raw,format=NV12,width={width},height={height}"))
+        Operation::Transcode => transcode(element, dialect.memory)?,
+        Operation::Scale => (raw, format!("{element} ! {}", picture.caps())),
+        Operation::Turn => {
+            let direction = picture.direction.map_or("identity", Direction::nick);
+            let caps = picture.caps();
+            (raw, format!("{element} video-direction={direction} ! {caps}"))
         }
+        Operation::ToneMap => tone_map(element, picture, dialect),
         decode => {
             let clip = clip(decode).expect("every other operation decodes");
             let format = clip.format;
@@ -103,6 +135,28 @@ fn description(operation: Operation, element: &str, memory: &str) -> Result<Stri
     ))
 }
 
+/// What goes into a tone mapping, and what happens to it: the pipeline of `pipelines/vaapi.toml`.
+///
+/// Mapping and conversion are a pass each: `vapostproc` maps nothing in a pass that changes format or
+/// colorimetry. What comes out of the first still says that it is HDR.
+fn tone_map(element: &str, picture: Picture, dialect: Dialect) -> (String, String) {
+    let Dialect { memory, tone_map } = dialect;
+    let Picture { width, height, .. } = Picture::FULL;
+    let caps = format!(
+        "video/x-raw,format=P010_10LE,width={width},height={height},\
+         framerate={FRAMES_PER_SECOND}/1,{}",
+        tones::CAPS
+    );
+    let Picture { width, height, .. } = picture;
+    let middle = format!(
+        "{element} {tone_map} ! \
+         video/x-raw{memory},format=P010_10LE,width={width},height={height},colorimetry=bt2100-pq ! \
+         capssetter caps=video/x-raw,colorimetry=bt709 ! {element} ! {}",
+        picture.caps()
+    );
+    (caps, middle)
+}
+
 /// What goes into a transcode, and what happens to it.
 fn transcode(elements: &str, memory: &str) -> Result<(String, String), String> {
     let parts: Vec<&str> = elements.split(',').collect();
@@ -110,7 +164,7 @@ fn transcode(elements: &str, memory: &str) -> Result<(String, String), String> {
         return Err(format!("expected decoder,scaler,encoder, got {elements}"));
     };
     let Clip { caps, parser, .. } = clip_for(elements);
-    let Picture { width, height } = Picture::DOUBLE;
+    let Picture { width, height, .. } = Picture::DOUBLE;
     let judge = judge(if encoder.contains("265") { "h265" } else { "h264" });
     let middle = format!(
         "{parser} ! {decoder} ! video/x-raw{memory} ! {scaler} ! \
@@ -164,9 +218,12 @@ fn pipeline(description: &str, input: Input) -> Result<Pipeline, String> {
                 let _ = push(number, gst::Buffer::from_slice(bytes));
             }
         }
-        Input::Frames | Input::Interlaced => {
+        Input::Frames | Input::Interlaced | Input::Hdr => {
             for number in 0..FRAMES {
-                let mut buffer = gst::Buffer::from_mut_slice(Picture::FULL.nv12(number));
+                let mut buffer = gst::Buffer::from_mut_slice(match input {
+                    Input::Hdr => tones::p010(Picture::FULL, number),
+                    _ => Picture::FULL.nv12(number),
+                });
                 if matches!(input, Input::Interlaced) {
                     let flags =
                         gst_video::VideoBufferFlags::INTERLACED | gst_video::VideoBufferFlags::TFF;
@@ -201,62 +258,8 @@ impl Pipeline {
     }
 }
 
-/// Which frames come out.
-#[derive(Debug)]
-struct Order {
-    picture: Picture,
-    /// Two of each. Some at either end may be missing: methods that look at the fields before and after
-    /// have none there, and GStreamer before 1.26 drops some itself.
-    by_field: bool,
-    /// The last that was seen.
-    last: u32,
-}
-
-/// Frames at either end whose pictures a deinterlacer may owe.
-const OWED: u32 = 1;
-
-impl Order {
-    fn of_frames(picture: Picture) -> Self {
-        Self { picture, by_field: false, last: 0 }
-    }
-
-    fn of_fields(picture: Picture) -> Self {
-        Self { picture, by_field: true, last: 0 }
-    }
-
-    /// Looks at the picture with that number.
-    fn check(
-        &mut self,
-        number: u32,
-        frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
-    ) -> Result<(), String> {
-        if !self.by_field {
-            return self.picture.check(number, frame);
-        }
-        let mut candidates = self.last..FRAMES;
-        match candidates.find(|candidate| self.picture.check(*candidate, frame).is_ok()) {
-            Some(found) => self.last = found,
-            None => self.picture.check((number / 2).min(FRAMES - 1), frame)?,
-        }
-        Ok(())
-    }
-
-    /// How many there should be.
-    fn expected(&self) -> u32 {
-        if self.by_field { 2 * FRAMES } else { FRAMES }
-    }
-
-    /// Whether so many are all.
-    fn is_complete(&self, count: u32) -> bool {
-        let owed = if self.by_field { 2 * 2 * OWED } else { 0 };
-        // A picture also passes for the one before it, which differs by no more than the tolerance.
-        let moved = !self.by_field || self.last + OWED + 1 >= FRAMES - 1;
-        (self.expected() - owed..=self.expected()).contains(&count) && moved
-    }
-}
-
 /// Looks at what comes out.
-fn run(pipeline: &Pipeline, mut order: Order) -> Result<(), String> {
+fn run(pipeline: &Pipeline, mut judge: Judge) -> Result<(), String> {
     let limit = gst::ClockTime::try_from(LIMIT).ok();
     let mut number = 0;
     while let Some(sample) = pipeline.sink.try_pull_sample(limit) {
@@ -266,13 +269,13 @@ fn run(pipeline: &Pipeline, mut order: Order) -> Result<(), String> {
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|error| error.to_string())?;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
             .map_err(|_| format!("frame {number} can't be read back from the GPU"))?;
-        order.check(number, &frame)?;
+        judge.check(number, &frame)?;
         number += 1;
     }
-    if order.is_complete(number) && pipeline.sink.is_eos() {
+    if judge.is_complete(number) && pipeline.sink.is_eos() {
         return Ok(());
     }
-    let seen = format!("{number} of {} frames came out", order.expected());
+    let seen = format!("{number} of {} frames came out", judge.expected());
     let waited =
         if pipeline.sink.is_eos() { seen } else { format!("{seen} within {} s", LIMIT.as_secs()) };
     match pipeline.trouble("") {
@@ -300,16 +303,24 @@ mod tests {
             }
             Operation::EncodeHevc | Operation::EncodeHevcLowPower => "videoconvert ! x265enc",
             Operation::Scale => "videoscale",
+            Operation::Turn => "videoscale ! videoflip",
+            Operation::ToneMap => "videoconvert ! videoscale ! videoconvert",
             Operation::Deinterlace => "deinterlace",
             Operation::Transcode => "avdec_h264 ! videoconvert,videoscale,videoconvert ! x264enc",
         }
     }
 
+    /// What is bright becomes brighter, as in a tone mapping.
+    const SOFTWARE: Dialect = Dialect {
+        memory: "",
+        tone_map: "! video/x-raw,format=I420 ! videobalance contrast=1.25 ! videoconvert",
+    };
+
     #[test]
     fn software_passes_every_trial() {
         gst::init().unwrap();
         for operation in Operation::ALL {
-            let outcome = try_in("", operation, software(operation));
+            let outcome = try_in(SOFTWARE, operation, software(operation));
             assert_eq!(outcome, Outcome::Usable, "{operation}");
         }
     }
@@ -355,12 +366,52 @@ mod tests {
     fn a_transcode_is_judged_by_its_pictures() {
         gst::init().unwrap();
         let check = |elements: &str, expect: &str| {
-            let outcome = try_in("", Operation::Transcode, elements);
+            let outcome = try_in(SOFTWARE, Operation::Transcode, elements);
             let Outcome::Failed { reason } = outcome else { panic!("{elements}: {outcome:?}") };
             assert!(reason.contains(expect), "{elements}: {reason}");
         };
         check("avdec_h264,videoscale", "expected decoder,scaler,encoder");
         let black = "videoconvert ! videobalance brightness=-1 ! videoconvert ! x264enc";
         check(&format!("avdec_h264 ! videoconvert,videoscale,{black}"), "wrong picture");
+    }
+
+    #[test]
+    fn a_turn_is_judged_by_its_pictures() {
+        gst::init().unwrap();
+        let check = |element: &str, expect: &str| {
+            let outcome = try_in(SOFTWARE, Operation::Turn, element);
+            let Outcome::Failed { reason } = outcome else { panic!("{element}: {outcome:?}") };
+            assert!(reason.contains(expect), "{element}: {reason}");
+        };
+        // The wrong way; only by half; not at all.
+        check(
+            "videoscale ! videoflip video-direction=180 ! videoflip",
+            "by 90r: frame 0 has the wrong",
+        );
+        check("videoscale ! videoflip video-direction=180 ! identity name=x", "video-direction");
+        check("videoscale", "no property \"video-direction\"");
+    }
+
+    #[test]
+    fn a_tone_mapping_is_judged_by_its_greys() {
+        gst::init().unwrap();
+        let element = software(Operation::ToneMap);
+        let check = |tone_map: &'static str, expect: &str| {
+            let dialect = Dialect { tone_map, ..SOFTWARE };
+            let outcome = try_in(dialect, Operation::ToneMap, element);
+            let Outcome::Failed { reason } = outcome else { panic!("{tone_map}: {outcome:?}") };
+            assert!(reason.contains(expect), "{tone_map}: {reason}");
+        };
+        check("hdr-tone-mapping=true", "no property \"hdr-tone-mapping\"");
+        check("", "frame 0 isn't mapped, what was 170 is no brighter");
+        let balance = |how: &str| {
+            let text = format!("! video/x-raw,format=I420 ! videobalance {how} ! videoconvert");
+            &*text.leak()
+        };
+        check(balance("brightness=-1"), "greys out of order");
+        check(balance("brightness=1"), "greys out of order");
+        // Greys far apart are not enough.
+        check("! coloreffects preset=heat ! videoconvert", "isn't grey");
+        check("! identity drop-probability=1", "0 of 8");
     }
 }

@@ -19,6 +19,7 @@ pub mod format;
 pub mod frame_rate;
 pub mod gpu_encoder;
 pub mod graph;
+mod light;
 pub mod link;
 pub mod mpegts;
 pub mod pads;

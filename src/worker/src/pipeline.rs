@@ -14,6 +14,7 @@ use crate::disposable::Packing;
 use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
 use crate::gpu_encoder::{self, Times};
 use crate::graph::{RAW_BUFFERS, TrackGraph};
+use crate::light;
 use crate::reorder::Reorder;
 use crate::source::{SourceError, make};
 use crate::stages::Node;
@@ -115,6 +116,7 @@ pub fn build_track(
         }
         let element = build_node(node)?;
         configure(&element, settings);
+        light::attend(&element);
         if graph.encoded_on_gpu && index + 1 == graph.nodes.len() {
             times = Some(gpu_encoder::attend(&element));
         }

@@ -6,11 +6,12 @@
 //!
 //! Invariant: every choice against the GPU has a reason that a person can read.
 
-use ffmpeg_args::{Keyframes, Scale, VideoCodec, VideoEncode};
+use ffmpeg_args::{HdrTransfer, Keyframes, Scale, ToneCurve, ToneMap, VideoCodec, VideoEncode};
 use gpu::{Ability, Device, Operation, Reason, ReasonKind};
 
 use crate::size::{Target, target_size};
 use crate::stages::{Chain, Encoder, Facts, GpuStages, SourceStream};
+use crate::turn::Rotation;
 
 /// Most frames between two keyframes that the elements can be told; the grid asks for them earlier.
 const LONGEST_GOP: u32 = 1024;
@@ -67,7 +68,7 @@ pub fn choose<'a>(
     plan: &VideoEncode,
     source: &SourceStream,
 ) -> Choice<'a> {
-    let size = source.size.map(|(width, height)| output_size(plan, width, height));
+    let size = source.size.map(|size| output_size(plan, source.turn, size));
     let mut choice = Choice::default();
     let mut reasons = Vec::new();
     match encoder(stages, device, plan, size) {
@@ -88,6 +89,9 @@ pub fn choose<'a>(
             if let Some((width, height)) = size {
                 choice.facts.insert("width", width.to_string());
                 choice.facts.insert("height", height.to_string());
+                let (width, height) = swapped(source.turn, (width, height));
+                choice.facts.insert("unturned_width", width.to_string());
+                choice.facts.insert("unturned_height", height.to_string());
             }
         }
         Err(reason) => reasons.push(reason),
@@ -96,7 +100,14 @@ pub fn choose<'a>(
     choice
 }
 
-fn output_size(plan: &VideoEncode, width: u32, height: u32) -> (u32, u32) {
+/// Width and height on the other side of a turn.
+fn swapped(turn: Option<Rotation>, (width, height): (u32, u32)) -> (u32, u32) {
+    if turn.is_some_and(Rotation::swaps_sides) { (height, width) } else { (width, height) }
+}
+
+/// A picture is turned before anything looks at its sides.
+fn output_size(plan: &VideoEncode, turn: Option<Rotation>, size: (u32, u32)) -> (u32, u32) {
+    let (width, height) = swapped(turn, size);
     let target = match plan.scale {
         Some(Scale::Exact { width, height }) => Target { width, height, ..Target::default() },
         Some(Scale::Fit { max_width, max_height }) => {
@@ -171,9 +182,37 @@ fn decoder<'a>(
             .ok_or_else(|| Reason::new(ReasonKind::Deinterlace, "the GPU doesn't deinterlace"))?;
         facts.insert("deinterlacer", deinterlacer);
     }
+    if source.turn.is_some() && !device.abilities.contains_key(&Operation::Turn) {
+        return Err(Reason::new(ReasonKind::Turn, "the GPU doesn't turn pictures"));
+    }
+    if let Some(tone_map) = &plan.tone_map {
+        facts.extend(tone_facts(device, tone_map));
+    }
     facts.insert("decoder", ability.element.clone());
     facts.insert("scaler", scaler.element.clone());
     Ok((&stage.chain, facts))
+}
+
+/// Who maps the tones of a picture that is decoded on the GPU: its driver where the command leaves the
+/// curve to it, else the software between decoder and encoder, so that the picture is what the command
+/// says. Decoding, scaling and encoding stay on the GPU either way.
+fn tone_facts(device: &Device, plan: &ToneMap) -> Facts {
+    let by_driver =
+        plan.curve == ToneCurve::Driver && plan.from == HdrTransfer::Pq && !balances(plan);
+    let ability = device.abilities.get(&Operation::ToneMap).filter(|_| by_driver);
+    if let Some(ability) = ability {
+        return Facts::from([("tone_mapper", ability.element.clone())]);
+    }
+    let colorimetry = match plan.from {
+        HdrTransfer::Pq => "bt2100-pq",
+        HdrTransfer::Hlg => "bt2100-hlg",
+    };
+    Facts::from([("tones_off_gpu", colorimetry.to_owned())])
+}
+
+/// Whether brightness or contrast are to be changed.
+fn balances(plan: &ToneMap) -> bool {
+    plan.brightness.is_some_and(|by| by != 0.0) || plan.contrast.is_some_and(|by| by != 1.0)
 }
 
 fn up_to(ability: &Ability) -> String {

@@ -8,6 +8,7 @@ use ffmpeg_args::*;
 use support::{encode_of, plan};
 use worker::graph::{Host, describe};
 use worker::stages::{GpuDecoder, SOFTWARE, SourceStream, Stages};
+use worker::turn::Rotation;
 
 fn stream(stages: &Stages, caps: &str) -> SourceStream {
     let media = caps.split(',').next().unwrap();
@@ -153,12 +154,23 @@ fn graph_on(
     source: (&str, Option<(u32, u32)>),
     change: impl FnOnce(&mut Transcode),
 ) -> String {
+    graph_turned(device, source, None, change)
+}
+
+/// As [`graph_on`], of a picture that is turned.
+fn graph_turned(
+    device: &gpu::Device,
+    source: (&str, Option<(u32, u32)>),
+    turn: Option<Rotation>,
+    change: impl FnOnce(&mut Transcode),
+) -> String {
     let stages = Stages::shipped().unwrap();
     let mut plan = plan(Path::new("in.mkv"), Path::new("out"));
     plan.audio = None;
     change(&mut plan);
     let mut video = stream(&stages, source.0);
     video.size = source.1;
+    video.turn = turn;
     let gpu = stages.gpu.as_ref().unwrap();
     let profile = source.0.split("profile=").nth(1);
     video.gpu_decoder = gpu.decoders.iter().position(|decoder| {
@@ -211,6 +223,109 @@ fn decoded_on_a_gpu_for_software() {
     ));
 }
 
+/// The same with all that processes pictures.
+fn processing_device() -> gpu::Device {
+    let mut device = device();
+    let scale = device.abilities[&gpu::Operation::Scale].clone();
+    for operation in [gpu::Operation::Turn, gpu::Operation::ToneMap] {
+        device.abilities.insert(operation, scale.clone());
+    }
+    device
+}
+
+/// One graph after another, each below what it is of.
+fn under_titles(graphs: Vec<(&str, String)>) -> String {
+    let titled = graphs.into_iter().map(|(title, graph)| format!("# {title}\n{graph}"));
+    titled.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn turned_on_a_gpu() {
+    let turned = |turn, codec| {
+        graph_turned(&processing_device(), (H264, HD), Some(turn), |plan| {
+            let encode = encode_of(plan);
+            encode.encoder_params.clear();
+            encode.codec = codec;
+        })
+    };
+    insta::assert_snapshot!(under_titles(vec![
+        ("a quarter, encoded on the GPU", turned(Rotation::Quarter, VideoCodec::H264)),
+        ("half, encoded on the GPU", turned(Rotation::Half, VideoCodec::Hevc)),
+        (
+            "three quarters, encoded in software",
+            graph_turned(
+                &{
+                    let mut device = processing_device();
+                    device.abilities.remove(&gpu::Operation::EncodeH264);
+                    device
+                },
+                (H264, HD),
+                Some(Rotation::ThreeQuarters),
+                |_| {}
+            )
+        ),
+    ]));
+}
+
+const HEVC10: (&str, Option<(u32, u32)>) = ("video/x-h265, profile=main-10", Some((3840, 2160)));
+
+fn tone_map(from: HdrTransfer, curve: ToneCurve) -> ToneMap {
+    ToneMap {
+        from,
+        curve,
+        peak: None,
+        desaturation: None,
+        parameter: None,
+        mode: None,
+        brightness: None,
+        contrast: None,
+    }
+}
+
+#[test]
+fn tones_mapped_by_the_driver() {
+    let mapped = |device: &gpu::Device, turn| {
+        graph_turned(device, HEVC10, turn, |plan| {
+            let encode = encode_of(plan);
+            encode.encoder_params.clear();
+            encode.tone_map = Some(tone_map(HdrTransfer::Pq, ToneCurve::Driver));
+        })
+    };
+    let mut decodes = processing_device();
+    decodes.abilities.remove(&gpu::Operation::EncodeH264);
+    insta::assert_snapshot!(under_titles(vec![
+        ("encoded on the GPU", mapped(&processing_device(), None)),
+        ("turned", mapped(&processing_device(), Some(Rotation::Quarter))),
+        ("encoded in software", mapped(&decodes, None)),
+    ]));
+}
+
+#[test]
+fn tones_mapped_between_two_halves_of_a_gpu() {
+    let mapped = |device: &gpu::Device, map: ToneMap| {
+        graph_on(device, HEVC10, |plan| {
+            let encode = encode_of(plan);
+            encode.encoder_params.clear();
+            encode.tone_map = Some(map);
+        })
+    };
+    let mut decodes = processing_device();
+    decodes.abilities.remove(&gpu::Operation::EncodeH264);
+    let by_driver = tone_map(HdrTransfer::Pq, ToneCurve::Driver);
+    let with_settings = ToneMap {
+        peak: Some(100.0),
+        desaturation: Some(0.0),
+        mode: Some("lum".into()),
+        ..tone_map(HdrTransfer::Pq, ToneCurve::Bt2390)
+    };
+    insta::assert_snapshot!(under_titles(vec![
+        ("a driver without", mapped(&device(), by_driver.clone())),
+        ("another curve", mapped(&processing_device(), with_settings)),
+        ("HLG", mapped(&processing_device(), tone_map(HdrTransfer::Hlg, ToneCurve::Driver))),
+        ("encoded in software", mapped(&decodes, tone_map(HdrTransfer::Pq, ToneCurve::Hable))),
+    ]));
+}
+
 #[test]
 fn reasons_against_the_gpu() {
     let first_line = |text: String| text.lines().next().unwrap().to_owned();
@@ -230,6 +345,7 @@ fn reasons_against_the_gpu() {
         h264(Some((7680, 4320)), &|_| {}),
         first_line(graph_on(&without_scaler, (H264, HD), |_| {})),
         first_line(graph_on(&empty, (H264, HD), |_| {})),
+        first_line(graph_turned(&device(), (H264, HD), Some(Rotation::Half), |_| {})),
         first_line(graph_on(&device(), ("video/x-h265, profile=main", HD), |_| {})),
         first_line(graph_on(&device(), ("video/x-vp8", HD), |_| {})),
     ];

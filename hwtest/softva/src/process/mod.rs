@@ -144,8 +144,15 @@ impl Operation {
         let filters = unsafe { Filters::read(driver, parameters)? };
         let source = driver.surfaces.get(parameters.surface)?;
         let decoded = *lock(&source.user) == Some(Engine::Decode);
-        let spoilt = filters.deinterlacing.is_some() && driver.faults.spoils(Work::Deinterlace)
-            || decoded && driver.faults.spoils(Work::Decoded);
+        let orientation = orient::Orientation::read(parameters)?;
+        let spoilt = [
+            (filters.deinterlacing.is_some(), Work::Deinterlace),
+            (orientation != orient::Orientation::default(), Work::Turn),
+            (filters.tone_mapping.is_some(), Work::ToneMap),
+            (decoded, Work::Decoded),
+        ]
+        .into_iter()
+        .any(|(asked, work)| asked && driver.faults.spoils(work));
         let properties = (&parameters.input_color_properties, &parameters.output_color_properties);
         Ok(Self {
             source,
@@ -154,7 +161,7 @@ impl Operation {
             to,
             background: parameters.output_background_color,
             filters,
-            orientation: orient::Orientation::read(parameters)?,
+            orientation,
             opacity,
             colours: (
                 colour(parameters.surface_color_standard, properties.0),
