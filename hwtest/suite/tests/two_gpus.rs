@@ -6,8 +6,10 @@
 mod gateway;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Child;
 
 use gateway::{Node, film};
 use gpu::Operation;
@@ -56,6 +58,11 @@ fn opened_nodes(pid: u64) -> Vec<String> {
     names
 }
 
+/// A key, as Jellyfin presses it.
+fn press(hook: &mut Child, key: &[u8]) {
+    hook.stdin.as_mut().unwrap().write_all(key).unwrap();
+}
+
 #[test]
 fn streams_are_spread_and_run_on_the_node_they_say() {
     let machine = machine();
@@ -64,8 +71,11 @@ fn streams_are_spread_and_run_on_the_node_they_say() {
     assert_eq!(makers, [Some("softva".to_owned()), Some("i915".to_owned())]);
     let node = node(&machine, "");
     let film = film();
+    // Paused, so that both are there to be looked at.
     let mut first = node.play(&film, 0);
+    press(&mut first, b"p");
     let mut second = node.play(&film, 1);
+    press(&mut second, b"p");
     let streams = node.streams();
     let on = |device: &str| streams.iter().find(|stream| stream["device"] == device);
     for (device, opened) in [(FIRST, "renderD128"), (SECOND, "renderD129")] {
@@ -73,6 +83,7 @@ fn streams_are_spread_and_run_on_the_node_they_say() {
         assert_eq!(opened_nodes(stream["worker_pid"].as_u64().unwrap()), [opened], "{stream}");
     }
     for (viewer, child) in [&mut first, &mut second].into_iter().enumerate() {
+        press(child, b"u");
         assert!(node.ended(child).success(), "{}\n{}", node.said(viewer), node.log());
         assert_eq!(node.whole_segments(viewer), gateway::SEGMENTS);
         let encoder = probed.nodes[viewer].device().unwrap().abilities[&Operation::EncodeH264]

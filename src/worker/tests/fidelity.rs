@@ -46,7 +46,7 @@ fn reference(line: &Line, plan: impl Fn(&Path) -> Transcode) -> (Output, Option<
         if no_b_frames {
             command.set_before("-bf", "0", "-f");
         }
-        let result = Command::new("/usr/bin/ffmpeg").args(&command.0).output().unwrap();
+        let result = Command::new("ffmpeg").args(&command.0).output().unwrap();
         assert!(
             result.status.success(),
             "ffmpeg {}\n{}",

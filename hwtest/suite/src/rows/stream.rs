@@ -70,7 +70,6 @@ pub fn run(wish: &Wish<'_>) -> Result<Stream, Box<Left>> {
         wish.edits,
         wish.target.edits(),
     );
-    // Flags of `edits` are put before the sound's codec, so sound goes last.
     let line = Line::corpus("015").reading(wish.source).writing(directory.path());
     let plan = line.edited(&edits).plan();
     let report = Run::warm().given_on(&plan, wish.device).finish();
