@@ -109,6 +109,8 @@ fn reported_is_not_usable() {
         Operation::EncodeH264,
         Operation::EncodeHevc,
         Operation::Scale,
+        Operation::Turn,
+        Operation::ToneMap,
     ] {
         assert!(operations.contains(&operation), "{operation} is reported, but wasn't tried");
     }
@@ -119,6 +121,7 @@ fn reported_is_not_usable() {
             | Operation::EncodeH264LowPower
             | Operation::EncodeHevc
             | Operation::EncodeHevcLowPower => "0 of 8 frames came out",
+            Operation::Turn => "turned by 90r: frame 0",
             _ => "frame 0",
         };
         assert!(reason.starts_with(expected), "{trial:?}");

@@ -24,6 +24,7 @@ fn everything_it_reports_is_usable() {
         Operation::Scale,
         Operation::Turn,
         Operation::ToneMap,
+        Operation::Balance,
         Operation::Deinterlace,
         Operation::Transcode,
     ] {

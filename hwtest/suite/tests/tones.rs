@@ -141,7 +141,7 @@ fn mapped(y: f64, cb: f64, cr: f64, peak: f64) -> [f64; 3] {
 }
 
 /// A picture of 10 bits, mapped to 8.
-fn reference(picture: &[u8], peak: f64) -> Vec<f64> {
+fn reference(picture: &[u8], peak: f64, brightness: f64) -> Vec<f64> {
     let samples: Vec<f64> = picture
         .chunks_exact(2)
         .map(|pair| f64::from(u16::from_le_bytes([pair[0], pair[1]])))
@@ -152,7 +152,12 @@ fn reference(picture: &[u8], peak: f64) -> Vec<f64> {
     for (at, value) in luma.iter().enumerate() {
         let block = at / WIDTH / 2 * (WIDTH / 2) + at % WIDTH / 2;
         let around = |value: f64| (value - 512.0) / 896.0;
-        let [y, b, r] = mapped((value - 64.0) / 876.0, around(cb[block]), around(cr[block]), peak);
+        let [y, b, r] = mapped(
+            (value - 64.0) / 876.0 + brightness / 219.0,
+            around(cb[block]),
+            around(cr[block]),
+            peak,
+        );
         found[at] = 16.0 + 219.0 * y;
         // A quarter of each of four.
         found[WIDTH * HEIGHT + block] += (128.0 + 224.0 * b) / 4.0;
@@ -171,12 +176,14 @@ fn error(found: &[f64], expected: &[f64]) -> (f64, f64) {
 }
 
 /// The worst picture's errors against the reference for a peak.
-fn worst(film: &Path, output: &Output, peak: f64) -> (f64, f64) {
+fn worst(film: &Path, output: &Output, peak: f64, brightness: f64) -> (f64, f64) {
     let size = WIDTH * HEIGHT * 3 / 2;
     let (ours, source) = (pictures(&output.whole, "yuv420p"), pictures(film, "yuv420p10le"));
     assert_eq!((ours.len(), source.len()), (FRAMES * size, FRAMES * size * 2));
     let pairs = ours.chunks_exact(size).zip(source.chunks_exact(2 * size));
-    let errors = pairs.step_by(COMPARED).map(|(a, b)| error(&eight_bits(a), &reference(b, peak)));
+    let errors = pairs
+        .step_by(COMPARED)
+        .map(|(a, b)| error(&eight_bits(a), &reference(b, peak, brightness)));
     errors.fold((0.0, 0.0), |worst, error| (worst.0.max(error.0), worst.1.max(error.1)))
 }
 
@@ -190,11 +197,11 @@ fn the_driver_maps_by_what_the_stream_says_of_its_light() {
     let (machine, device) = machine();
     let mapped = run(&film, "", &machine, Some(&device));
     assert_eq!(mapped.report.description.matches("vapostproc").count(), 2);
-    let (luma, chroma) = worst(&film, &mapped.output, 600.0);
+    let (luma, chroma) = worst(&film, &mapped.output, 600.0, 0.0);
     println!("mean error against BT.2390: luma {luma:.3}, chroma {chroma:.3} of 255");
     assert!(luma < LUMA && chroma < CHROMA, "luma {luma:.3}, chroma {chroma:.3}");
     // The figure tells one peak from another.
-    let (other, _) = worst(&film, &mapped.output, 1000.0);
+    let (other, _) = worst(&film, &mapped.output, 1000.0, 0.0);
     assert!(other > LUMA && other > 2.0 * luma, "{other:.3}");
 }
 
@@ -203,7 +210,19 @@ fn a_stream_that_says_nothing_is_mapped_as_of_1000_candela() {
     let film = film("hdr10-bare.mkv", "");
     let (machine, device) = machine();
     let mapped = run(&film, "", &machine, Some(&device));
-    let (luma, chroma) = worst(&film, &mapped.output, 1000.0);
+    let (luma, chroma) = worst(&film, &mapped.output, 1000.0, 0.0);
+    println!("mean error against BT.2390: luma {luma:.3}, chroma {chroma:.3} of 255");
+    assert!(luma < LUMA && chroma < CHROMA, "luma {luma:.3}, chroma {chroma:.3}");
+}
+
+/// As Jellyfin's own setting has it.
+#[test]
+fn the_driver_makes_it_brighter_first() {
+    let film = film("hdr10-bare.mkv", "");
+    let (machine, device) = machine();
+    let mapped = run(&film, "procamp_vaapi=b=16,", &machine, Some(&device));
+    assert_eq!(mapped.report.description.matches("vapostproc").count(), 3);
+    let (luma, chroma) = worst(&film, &mapped.output, 1000.0, 16.0);
     println!("mean error against BT.2390: luma {luma:.3}, chroma {chroma:.3} of 255");
     assert!(luma < LUMA && chroma < CHROMA, "luma {luma:.3}, chroma {chroma:.3}");
 }

@@ -188,6 +188,14 @@ impl Capabilities {
         self.processing.as_ref().is_some_and(all)
     }
 
+    /// Whether the driver reports that it changes colours; not which of them, the trial tells.
+    pub fn balances(&self) -> bool {
+        let has = |processing: &Processing| {
+            processing.filters.iter().any(|filter| filter == "color_balance")
+        };
+        self.processing.as_ref().is_some_and(has)
+    }
+
     /// Whether the driver reports a way from HDR10 to SDR.
     pub fn maps_tones(&self) -> bool {
         let to_sdr =
@@ -235,6 +243,8 @@ pub enum Operation {
     Turn,
     /// Map the tones of HDR10 to SDR, and scale in the same pass.
     ToneMap,
+    /// Change brightness and contrast, and scale in the same pass.
+    Balance,
     /// Make a frame of each field.
     Deinterlace,
     /// Decode, scale and encode without leaving the GPU's memory.
@@ -243,7 +253,7 @@ pub enum Operation {
 
 impl Operation {
     /// All, in the order they are shown in.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::DecodeH264,
         Self::DecodeHevc,
         Self::DecodeHevc10,
@@ -258,6 +268,7 @@ impl Operation {
         Self::Scale,
         Self::Turn,
         Self::ToneMap,
+        Self::Balance,
         Self::Deinterlace,
         Self::Transcode,
     ];
@@ -289,6 +300,7 @@ impl Operation {
             Self::Scale => "scale",
             Self::Turn => "turn",
             Self::ToneMap => "tone_map",
+            Self::Balance => "balance",
             Self::Deinterlace => "deinterlace",
             Self::Transcode => "transcode",
         }
@@ -313,9 +325,12 @@ impl Operation {
             Self::EncodeH264LowPower => ("H264", Entrypoint::EncodeLowPower),
             Self::EncodeHevc => ("HEVCMain", Entrypoint::Encode),
             Self::EncodeHevcLowPower => ("HEVCMain", Entrypoint::EncodeLowPower),
-            Self::Scale | Self::Turn | Self::ToneMap | Self::Deinterlace | Self::Transcode => {
-                ("None", Entrypoint::Process)
-            }
+            Self::Scale
+            | Self::Turn
+            | Self::ToneMap
+            | Self::Balance
+            | Self::Deinterlace
+            | Self::Transcode => ("None", Entrypoint::Process),
         }
     }
 
@@ -327,6 +342,7 @@ impl Operation {
             Self::Transcode => false,
             Self::Turn => capabilities.turns(),
             Self::ToneMap => capabilities.maps_tones(),
+            Self::Balance => capabilities.balances(),
             Self::Deinterlace => capabilities.deinterlaces(),
             _ => capabilities.reports(profile, &entrypoint),
         }
@@ -346,7 +362,7 @@ impl Operation {
             Self::EncodeH264LowPower => "h264lpenc",
             Self::EncodeHevc => "h265enc",
             Self::EncodeHevcLowPower => "h265lpenc",
-            Self::Scale | Self::Turn | Self::ToneMap => "postproc",
+            Self::Scale | Self::Turn | Self::ToneMap | Self::Balance => "postproc",
             Self::Deinterlace => "deinterlace",
             Self::Transcode => return None,
         })
@@ -376,6 +392,7 @@ impl fmt::Display for Operation {
             Self::Scale => "scale",
             Self::Turn => "turn",
             Self::ToneMap => "HDR10 to SDR",
+            Self::Balance => "brightness, contrast",
             Self::Deinterlace => "deinterlace",
             Self::Transcode => "all in the GPU's memory",
         })
@@ -495,13 +512,14 @@ mod tests {
             tone_mapping: vec!["hdr_to_hdr".into()],
             ..Processing::default()
         };
-        for operation in [Operation::Turn, Operation::ToneMap] {
+        for operation in [Operation::Turn, Operation::ToneMap, Operation::Balance] {
             assert!(!reports(operation, None), "{operation}");
             assert!(!reports(operation, Some(found.clone())), "{operation}");
         }
         found.rotation.push(270);
         found.tone_mapping.push("hdr_to_sdr".into());
-        for operation in [Operation::Turn, Operation::ToneMap] {
+        found.filters.push("color_balance".into());
+        for operation in [Operation::Turn, Operation::ToneMap, Operation::Balance] {
             assert!(reports(operation, Some(found.clone())), "{operation}");
         }
     }

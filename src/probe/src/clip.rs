@@ -59,6 +59,7 @@ pub fn clip(operation: Operation) -> Option<Clip> {
         | Operation::Scale
         | Operation::Turn
         | Operation::ToneMap
+        | Operation::Balance
         | Operation::Deinterlace
         | Operation::Transcode => return None,
     })

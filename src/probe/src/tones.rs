@@ -1,4 +1,4 @@
-//! Greys of HDR10, and the look at what a tone mapping made of them.
+//! Greys of HDR10, and the look at what a tone mapping, or another brightness, made of them.
 //!
 //! Every driver has a curve of its own, so no value is expected. What all have in common: greys stay
 //! grey and in their order, and what is bright in HDR, in the middle of PQ's range, is at the upper end
@@ -81,7 +81,7 @@ impl Tones {
         }
         let before = i32::from(value(number, 3));
         if luma[3] - before <= TOLERANCE {
-            return wrong(format!("isn't mapped, what was {before} is no brighter"));
+            return wrong(format!("is what it was, {before} is no brighter"));
         }
         match number {
             0 => self.darkest = luma[0],

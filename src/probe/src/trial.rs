@@ -27,9 +27,15 @@ struct Dialect {
     memory: &'static str,
     /// What makes an element map tones.
     tone_map: &'static str,
+    /// What makes it brighten bright greys.
+    balance: &'static str,
 }
 
-const GPU: Dialect = Dialect { memory: "(memory:VAMemory)", tone_map: "hdr-tone-mapping=true" };
+const GPU: Dialect = Dialect {
+    memory: "(memory:VAMemory)",
+    tone_map: "hdr-tone-mapping=true",
+    balance: "brightness=16 contrast=1.1",
+};
 
 /// Puts the frames of an operation through `element`; for [`Operation::Transcode`] that is a decoder,
 /// a scaler and an encoder with commas between them.
@@ -50,7 +56,7 @@ fn try_in(dialect: Dialect, operation: Operation, element: &str) -> Outcome {
             try_once(Judge::of_frames(picture))
                 .map_err(|reason| format!("turned by {}: {reason}", direction.nick()))
         }),
-        Operation::ToneMap => try_once(Judge::of_tones(Picture::HALF)),
+        Operation::ToneMap | Operation::Balance => try_once(Judge::of_tones(Picture::HALF)),
         Operation::Deinterlace => try_once(Judge::of_fields(Picture::FULL)),
         Operation::Scale => try_once(Judge::of_frames(Picture::HALF)),
         Operation::Transcode => try_once(Judge::of_frames(Picture::DOUBLE)),
@@ -76,7 +82,7 @@ enum Input {
 fn input(operation: Operation, element: &str) -> Input {
     match operation {
         Operation::Deinterlace => Input::Interlaced,
-        Operation::ToneMap => Input::Hdr,
+        Operation::ToneMap | Operation::Balance => Input::Hdr,
         Operation::Transcode => Input::Clip(clip_for(element)),
         _ => clip(operation).map_or(Input::Frames, Input::Clip),
     }
@@ -121,7 +127,8 @@ fn description(
             let caps = picture.caps();
             (raw, format!("{element} video-direction={direction} ! {caps}"))
         }
-        Operation::ToneMap => tone_map(element, picture, dialect),
+        Operation::ToneMap => of_hdr(element, dialect.tone_map, picture, dialect),
+        Operation::Balance => of_hdr(element, dialect.balance, picture, dialect),
         decode => {
             let clip = clip(decode).expect("every other operation decodes");
             let format = clip.format;
@@ -135,12 +142,12 @@ fn description(
     ))
 }
 
-/// What goes into a tone mapping, and what happens to it: the pipeline of `pipelines/vaapi.toml`.
+/// What goes into something that is `done` to HDR10, and what happens to it: the pipeline of `pipelines/vaapi.toml`.
 ///
 /// Mapping and conversion are a pass each: `vapostproc` maps nothing in a pass that changes format or
 /// colorimetry. What comes out of the first still says that it is HDR.
-fn tone_map(element: &str, picture: Picture, dialect: Dialect) -> (String, String) {
-    let Dialect { memory, tone_map } = dialect;
+fn of_hdr(element: &str, done: &str, picture: Picture, dialect: Dialect) -> (String, String) {
+    let memory = dialect.memory;
     let Picture { width, height, .. } = Picture::FULL;
     let caps = format!(
         "video/x-raw,format=P010_10LE,width={width},height={height},\
@@ -149,7 +156,7 @@ fn tone_map(element: &str, picture: Picture, dialect: Dialect) -> (String, Strin
     );
     let Picture { width, height, .. } = picture;
     let middle = format!(
-        "{element} {tone_map} ! \
+        "{element} {done} ! \
          video/x-raw{memory},format=P010_10LE,width={width},height={height},colorimetry=bt2100-pq ! \
          capssetter caps=video/x-raw,colorimetry=bt709 ! {element} ! {}",
         picture.caps()
@@ -304,7 +311,7 @@ mod tests {
             Operation::EncodeHevc | Operation::EncodeHevcLowPower => "videoconvert ! x265enc",
             Operation::Scale => "videoscale",
             Operation::Turn => "videoscale ! videoflip",
-            Operation::ToneMap => "videoconvert ! videoscale ! videoconvert",
+            Operation::ToneMap | Operation::Balance => "videoconvert ! videoscale ! videoconvert",
             Operation::Deinterlace => "deinterlace",
             Operation::Transcode => "avdec_h264 ! videoconvert,videoscale,videoconvert ! x264enc",
         }
@@ -314,6 +321,7 @@ mod tests {
     const SOFTWARE: Dialect = Dialect {
         memory: "",
         tone_map: "! video/x-raw,format=I420 ! videobalance contrast=1.25 ! videoconvert",
+        balance: "! video/x-raw,format=I420 ! videobalance brightness=.1 ! videoconvert",
     };
 
     #[test]
@@ -403,7 +411,7 @@ mod tests {
             assert!(reason.contains(expect), "{tone_map}: {reason}");
         };
         check("hdr-tone-mapping=true", "no property \"hdr-tone-mapping\"");
-        check("", "frame 0 isn't mapped, what was 170 is no brighter");
+        check("", "frame 0 is what it was, 170 is no brighter");
         let balance = |how: &str| {
             let text = format!("! video/x-raw,format=I420 ! videobalance {how} ! videoconvert");
             &*text.leak()

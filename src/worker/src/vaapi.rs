@@ -197,11 +197,15 @@ fn decoder<'a>(
 /// curve to it, else the software between decoder and encoder, so that the picture is what the command
 /// says. Decoding, scaling and encoding stay on the GPU either way.
 fn tone_facts(device: &Device, plan: &ToneMap) -> Facts {
-    let by_driver =
-        plan.curve == ToneCurve::Driver && plan.from == HdrTransfer::Pq && !balances(plan);
-    let ability = device.abilities.get(&Operation::ToneMap).filter(|_| by_driver);
-    if let Some(ability) = ability {
-        return Facts::from([("tone_mapper", ability.element.clone())]);
+    let by_driver = plan.curve == ToneCurve::Driver && plan.from == HdrTransfer::Pq;
+    let mapper = device.abilities.get(&Operation::ToneMap).filter(|_| by_driver);
+    let balancer = device.abilities.get(&Operation::Balance);
+    if let Some(mapper) = mapper.filter(|_| !balances(plan) || balancer.is_some()) {
+        let mut facts = Facts::from([("tone_mapper", mapper.element.clone())]);
+        if let Some(balancer) = balancer.filter(|_| balances(plan)) {
+            facts.insert("balancer", balancer.element.clone());
+        }
+        return facts;
     }
     let colorimetry = match plan.from {
         HdrTransfer::Pq => "bt2100-pq",

@@ -99,7 +99,8 @@ fn run(clip: &str, corpus: &str, edits: &str) -> Case {
     if let Some(gpu) = gpu::under_test().filter(|gpu| gpu.encodes() && line.encodes_video()) {
         assert_ne!(report.backend, "software", "a GPU is there and does nothing");
         // MPEG-TS states a codec alone; profile and size are in the stream.
-        if clip.ends_with(".ts") && gpu.decodes() {
+        let turns = gpu.device.abilities.contains_key(&::gpu::Operation::Turn);
+        if (clip.ends_with(".ts") || clip.starts_with("turned") && turns) && gpu.decodes() {
             assert_eq!(report.backend, "vaapi", "{:?}", report.lines);
         }
     }

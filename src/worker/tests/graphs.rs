@@ -227,7 +227,7 @@ fn decoded_on_a_gpu_for_software() {
 fn processing_device() -> gpu::Device {
     let mut device = device();
     let scale = device.abilities[&gpu::Operation::Scale].clone();
-    for operation in [gpu::Operation::Turn, gpu::Operation::ToneMap] {
+    for operation in [gpu::Operation::Turn, gpu::Operation::ToneMap, gpu::Operation::Balance] {
         device.abilities.insert(operation, scale.clone());
     }
     device
@@ -284,18 +284,24 @@ fn tone_map(from: HdrTransfer, curve: ToneCurve) -> ToneMap {
 
 #[test]
 fn tones_mapped_by_the_driver() {
-    let mapped = |device: &gpu::Device, turn| {
+    let graph = |device: &gpu::Device, turn, brightness| {
         graph_turned(device, HEVC10, turn, |plan| {
             let encode = encode_of(plan);
             encode.encoder_params.clear();
-            encode.tone_map = Some(tone_map(HdrTransfer::Pq, ToneCurve::Driver));
+            let map = tone_map(HdrTransfer::Pq, ToneCurve::Driver);
+            encode.tone_map = Some(ToneMap { brightness, ..map });
         })
     };
+    let mapped = |device: &gpu::Device, turn| graph(device, turn, None);
+    let mut without_balance = processing_device();
+    without_balance.abilities.remove(&gpu::Operation::Balance);
     let mut decodes = processing_device();
     decodes.abilities.remove(&gpu::Operation::EncodeH264);
     insta::assert_snapshot!(under_titles(vec![
         ("encoded on the GPU", mapped(&processing_device(), None)),
         ("turned", mapped(&processing_device(), Some(Rotation::Quarter))),
+        ("brighter", graph(&processing_device(), None, Some(16.0))),
+        ("brighter, by a driver that can't", graph(&without_balance, None, Some(16.0))),
         ("encoded in software", mapped(&decodes, None)),
     ]));
 }

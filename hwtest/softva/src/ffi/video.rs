@@ -2,13 +2,14 @@
 
 use super::{array, array_mut, call};
 use crate::driver::{Driver, lock};
+use crate::process::balance::BALANCES;
 use crate::process::filter::{DEINTERLACERS, FILTERS, references};
 use crate::status::{Outcome, Refusal};
 use crate::va::{
     self, VABufferID, VAContextID, VADriverContextP, VAProcColorStandardType,
-    VAProcDeinterlacingType, VAProcFilterCapDeinterlacing, VAProcFilterCapHighDynamicRange,
-    VAProcFilterParameterBufferBase, VAProcFilterParameterBufferDeinterlacing, VAProcFilterType,
-    VAProcPipelineCaps, VAStatus,
+    VAProcDeinterlacingType, VAProcFilterCapColorBalance, VAProcFilterCapDeinterlacing,
+    VAProcFilterCapHighDynamicRange, VAProcFilterParameterBufferBase,
+    VAProcFilterParameterBufferDeinterlacing, VAProcFilterType, VAProcPipelineCaps, VAStatus,
 };
 
 /// Where libva's clients find the list: it must outlive the call.
@@ -68,6 +69,18 @@ pub unsafe extern "C" fn query_filter_caps(
                 let found = DEINTERLACERS.map(|type_| {
                     let mut cap: VAProcFilterCapDeinterlacing = std::mem::zeroed();
                     cap.type_ = type_;
+                    cap
+                });
+                list_out(&found, list.cast(), count)
+            }
+            va::VAProcFilterColorBalance => {
+                let found = BALANCES.map(|(type_, least, most, usual)| {
+                    let mut cap: VAProcFilterCapColorBalance = std::mem::zeroed();
+                    cap.type_ = type_;
+                    cap.range.min_value = least;
+                    cap.range.max_value = most;
+                    cap.range.default_value = usual;
+                    cap.range.step = 0.1;
                     cap
                 });
                 list_out(&found, list.cast(), count)

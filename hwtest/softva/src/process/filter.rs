@@ -1,5 +1,6 @@
 //! Filters of video processing, as libva describes them.
 
+use super::balance::Balance;
 use super::deinterlace::{Deinterlacing, Method};
 use super::tonemap::ToneMapping;
 use crate::driver::{Driver, lock};
@@ -11,8 +12,11 @@ use crate::va::{
 };
 
 /// The filters that there are.
-pub const FILTERS: [VAProcFilterType; 2] =
-    [va::VAProcFilterDeinterlacing, va::VAProcFilterHighDynamicRangeToneMapping];
+pub const FILTERS: [VAProcFilterType; 3] = [
+    va::VAProcFilterDeinterlacing,
+    va::VAProcFilterColorBalance,
+    va::VAProcFilterHighDynamicRangeToneMapping,
+];
 
 /// The kinds of deinterlacing.
 pub const DEINTERLACERS: [VAProcDeinterlacingType; 3] = [
@@ -34,6 +38,8 @@ pub fn references(method: VAProcDeinterlacingType) -> (u32, u32) {
 pub struct Filters {
     /// One field to a picture.
     pub deinterlacing: Option<Deinterlacing>,
+    /// Brightness and contrast.
+    pub balance: Option<Balance>,
     /// HDR10 to SDR.
     pub tone_mapping: Option<ToneMapping>,
 }
@@ -59,6 +65,14 @@ impl Filters {
                     let own = buffer.read(0)?;
                     // SAFETY: promised by the caller.
                     filters.deinterlacing = unsafe { deinterlacing(driver, parameters, &own)? };
+                }
+                va::VAProcFilterColorBalance => {
+                    // One buffer has them all.
+                    let mut balance = filters.balance.unwrap_or_default();
+                    for index in 0..buffer.count {
+                        balance = balance.with(&buffer.read(index)?)?;
+                    }
+                    filters.balance = Some(balance);
                 }
                 va::VAProcFilterHighDynamicRangeToneMapping => {
                     let own: VAProcFilterParameterBufferHDRToneMapping = buffer.read(0)?;

@@ -5,13 +5,15 @@
 //!
 //! 1. [`deinterlace`]: one field of the source becomes a whole picture;
 //! 2. [`scale`]: size and pixel format of the target (for tone mapping: ten bits);
-//! 3. [`tonemap`]: HDR10 to SDR, on the smaller of the two pictures;
-//! 4. [`orient`]: rotation, then mirroring;
-//! 5. [`blend`]: into the target, where the picture is transparent.
+//! 3. [`balance`]: brightness and contrast, on the smaller of the two pictures;
+//! 4. [`tonemap`]: HDR10 to SDR;
+//! 5. [`orient`]: rotation, then mirroring;
+//! 6. [`blend`]: into the target, where the picture is transparent.
 //!
 //! Transparency of single pixels counts where there is something beneath: in later operations of a
 //! picture, or with a blend state. Converting a BGRA picture alone ignores its alpha.
 
+pub mod balance;
 pub mod blend;
 pub mod deinterlace;
 pub mod filter;
@@ -176,10 +178,17 @@ impl Operation {
         if let Some(deinterlacing) = &self.filters.deinterlacing {
             text.push_str(&format!(" {deinterlacing}"));
         }
+        if self.filters.balance.is_some() {
+            text.push_str(" balance");
+        }
         if self.filters.tone_mapping.is_some() {
             text.push_str(" tone mapping");
         }
         text
+    }
+
+    fn balance(&self, picture: &View<'_>) -> Outcome {
+        self.filters.balance.map_or(Ok(()), |balance| balance.run(picture))
     }
 
     fn run(&self, scalers: &mut scale::Cache, target: &View<'_>, index: usize) -> Outcome {
@@ -211,6 +220,7 @@ impl Operation {
         let opacity = self.opacity.unwrap_or_default();
         let blends = alpha || opacity.global < 1.0;
         let direct = !blends
+            && self.filters.balance.is_none()
             && self.filters.tone_mapping.is_none()
             && self.orientation == orient::Orientation::default();
         if direct {
@@ -224,11 +234,13 @@ impl Operation {
             None => {
                 let mut frame = Frame::new(format, turned.0, turned.1);
                 scalers.scale(&source, &frame.view(), colours)?;
+                self.balance(&frame.view())?;
                 frame
             }
             Some(tone_mapping) => {
                 let mut ten = Frame::new(Format::P010, turned.0, turned.1);
                 scalers.scale(&source, &ten.view(), colours)?;
+                self.balance(&ten.view())?;
                 tone_mapping.run(&ten.view());
                 if format == Format::P010 {
                     ten
