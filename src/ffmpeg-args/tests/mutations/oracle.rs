@@ -222,7 +222,7 @@ impl Oracle {
             // Without a stream specifier in maps, -sn stands for them.
             ("out", "vn" | "an") => both("out", "map"),
             // A filter's name goes with its options, which show by themselves.
-            (_, "") => self.facts.keys().any(|other| other.0 == key.0 && other.1 != ""),
+            (_, "") => self.facts.keys().any(|other| other.0 == key.0 && !other.1.is_empty()),
             _ => false,
         }
     }
@@ -280,6 +280,17 @@ fn canonical(key: &Key, value: &str) -> String {
             Err(_) => value.to_owned(),
         };
     }
+    match key.1.as_str() {
+        // Names are nothing but themselves; the first two are paths.
+        "url" | "hls_segment_filename" => return value.replace("//", "/"),
+        "hls_fmp4_init_filename" | "hls_base_url" | "x264opts" | "x265-params" => {
+            return value.to_owned();
+        }
+        "level" => return value.replace('.', ""),
+        _ => {}
+    }
+    // Expressions may have blanks.
+    let value = if key.0 == "scale" { &value.replace(' ', "") } else { value };
     // Whatever the start of the rule was, it counts from the first frame.
     let value = match value.split_once("gte(t,").and_then(|(_, rule)| rule.split_once('+')) {
         Some((_, rule)) => rule,
