@@ -25,6 +25,7 @@
 pub mod cli;
 pub mod config;
 mod connection;
+mod explain;
 mod first_message;
 pub mod gateway;
 mod gpus;

@@ -6,6 +6,7 @@ mod expected;
 #[path = "../mutations/oracle.rs"]
 mod oracle;
 mod recipe;
+mod table;
 
 use std::ffi::OsString;
 

@@ -287,6 +287,10 @@ fn canonical(key: &Key, value: &str) -> String {
         "hls_fmp4_init_filename" | "hls_base_url" | "x264opts" | "x265-params" => {
             return value.to_owned();
         }
+        // Encoders of one codec.
+        "codec:a" if value.ends_with("aac") || value.ends_with("aac_at") => {
+            return "aac".to_owned();
+        }
         "level" => {
             let tenfold = value.replace('.', "");
             return tenfold.trim_start_matches('0').to_owned();
