@@ -2,15 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ffmpeg_args::{Plan, logged_command, plan};
 use serde_json::{Value, json};
 
 /// What is to be explained, and how.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("command").required(true).args(["log_line", "argv"]))]
 #[command(after_help = "\
 Either form takes a command as Jellyfin starts it:
   rendergate explain --log-line FFmpeg.Transcode-2025-01-01_20-15-00.log
@@ -34,8 +35,8 @@ pub(crate) struct ExplainArgs {
     #[arg(long)]
     json: bool,
     /// A log of Jellyfin's with the command in it, or `-` for standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "argv", required_unless_present = "argv")]
-    log_line: Option<std::path::PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    log_line: Option<PathBuf>,
     /// The command's arguments, with or without the program in front
     #[arg(last = true, value_name = "ARGUMENT")]
     argv: Vec<OsString>,

@@ -102,7 +102,7 @@ fn outcome(plan: &Plan) -> String {
             });
             let reason: Vec<&str> = words.collect();
             let mut reason = reason.join(" ").replace('|', "\\|");
-            if let Some((end, _)) = reason.char_indices().nth(60) {
+            if let Some((end, _)) = reason.char_indices().nth(40) {
                 reason.truncate(end);
                 reason += " ...";
             }
@@ -134,7 +134,7 @@ fn hls(text: &mut String) {
             row(text, &format!("{name} | {asked}"), &cells);
         }
     }
-    let others: [(&str, fn(&mut Recipe)); 4] = [
+    let others: [Wish; 4] = [
         ("copied | sound encoded", |recipe| recipe.picture = Picture::Copy),
         ("none | sound encoded", |recipe| recipe.picture = Picture::None),
         ("none | sound copied", |recipe| {
@@ -149,6 +149,60 @@ fn hls(text: &mut String) {
             cell(&recipe, false)
         });
         row(text, head, &cells);
+    }
+}
+
+/// A plain command, changed in one place: the version it came with, where, into what.
+type Change = (&'static str, Version, &'static str, &'static str);
+
+const CHANGES: &[Change] = &[
+    (
+        "text subtitles burnt in",
+        Version::V10_7,
+        "format=yuv420p",
+        "format=yuv420p,subtitles=f='/m/a.ass':fontsdir='/c/fonts'",
+    ),
+    (
+        "pictures of subtitles burnt in",
+        Version::V10_7,
+        "-vf \"",
+        "-filter_complex \"[0:2]scale=s=1280x720[sub];[0:0]",
+    ),
+    ("AV1", Version::V10_9, "libx264", "libsvtav1"),
+    ("live TV, network inputs", Version::V10_7, "file:\"/media/Film.mkv\"", "\"http://host/a.ts\""),
+    ("DVD folders", Version::V10_7, "file:\"/media/Film.mkv\"", "concat:\"/m/1.vob|/m/2.vob\""),
+    (
+        "segments deleted as they are played",
+        Version::V10_9,
+        "-f matroska",
+        "-readrate 10 -f matroska",
+    ),
+    (
+        "sound mixed down by a formula",
+        Version::V10_10,
+        "volume=2",
+        "pan=stereo|FL=FC|FR=FC,volume=2",
+    ),
+    ("a file of 3D", Version::V10_7, "-vf \"", "-vf \"crop=iw/2:ih:0:0,"),
+    ("progressive output", Version::V10_7, "-f hls", "-f mp4"),
+];
+
+fn changes(text: &mut String) {
+    let names = VERSIONS.map(|(_, name)| name).join(" | ");
+    let lines = "|---".repeat(VERSIONS.len());
+    text.push_str("\n## Software transcodes with something more\n\n");
+    writeln!(text, "| what | {names} |\n|---{lines}|").unwrap();
+    for (what, since, from, to) in CHANGES {
+        let cells = VERSIONS.map(|(version, _)| {
+            if version < *since {
+                return "-".to_owned();
+            }
+            let command = Recipe { version, ..Recipe::plain() }.settled().command();
+            assert!(command.contains(from), "{what}: {from} is no part of {command}");
+            let words = split_command_line(&command.replacen(from, to, 1));
+            outcome(&plan(&words.into_iter().map(OsString::from).collect::<Vec<_>>()))
+        });
+        row(text, what, &cells);
     }
 }
 
@@ -187,6 +241,7 @@ fn corpus(text: &mut String) {
 fn the_table_in_docs_is_what_the_planner_says() {
     let mut text = HEAD.to_owned();
     hls(&mut text);
+    changes(&mut text);
     corpus(&mut text);
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/jellyfin.md");
     if env::var_os("RENDERGATE_UPDATE_DOCS").is_some() {
