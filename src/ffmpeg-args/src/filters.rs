@@ -99,7 +99,8 @@ pub(crate) fn parse_chain(text: &str) -> Verdict<Vec<Filter>> {
     let mut filters = Vec::new();
     let mut rest = text;
     loop {
-        let (name, behind) = token(rest, "=,;[]");
+        let open = || refuse("a quote is open at its end".to_owned());
+        let (name, behind) = token(rest, "=,;[]").ok_or_else(open)?;
         rest = behind;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || !name.chars().all(plain) {
@@ -107,9 +108,9 @@ pub(crate) fn parse_chain(text: &str) -> Verdict<Vec<Filter>> {
         }
         let mut options = Vec::new();
         if let Some(behind) = rest.strip_prefix('=') {
-            let (arguments, behind) = token(behind, "[],;");
+            let (arguments, behind) = token(behind, "[],;").ok_or_else(open)?;
             rest = behind;
-            options = parse_options(&arguments);
+            options = parse_options(&arguments).ok_or_else(open)?;
         }
         filters.push(Filter { name, options });
         match rest.chars().next() {
@@ -121,7 +122,7 @@ pub(crate) fn parse_chain(text: &str) -> Verdict<Vec<Filter>> {
 }
 
 /// Splits a filter's arguments at colons.
-fn parse_options(arguments: &str) -> Vec<(Option<String>, String)> {
+fn parse_options(arguments: &str) -> Option<Vec<(Option<String>, String)>> {
     let mut options = Vec::new();
     let mut rest = arguments;
     while !rest.is_empty() {
@@ -129,11 +130,11 @@ fn parse_options(arguments: &str) -> Vec<(Option<String>, String)> {
         if let Some((_, behind)) = key {
             rest = behind;
         }
-        let (value, behind) = token(rest, ":");
+        let (value, behind) = token(rest, ":")?;
         rest = behind.strip_prefix(':').unwrap_or(behind);
         options.push((key.map(|(key, _)| key.to_owned()), value));
     }
-    options
+    Some(options)
 }
 
 /// `key=` at the head of a text: the key, and what stands behind the equals sign.
@@ -146,8 +147,9 @@ fn option_key(text: &str) -> Option<(&str, &str)> {
 
 const BLANKS: &[char] = &[' ', '\n', '\t', '\r'];
 
-/// The word up to one of `ends`, unescaped once, and the text from there on.
-fn token<'a>(text: &'a str, ends: &str) -> (String, &'a str) {
+/// The word up to one of `ends`, unescaped once, and the text from there on. `None` if a quote or a
+/// backslash at the end waits for more, which libavfilter lets pass.
+fn token<'a>(text: &'a str, ends: &str) -> Option<(String, &'a str)> {
     let text = text.trim_start_matches(BLANKS);
     let mut word = String::new();
     // Blanks behind this length are trimmed; escaped ones are in front of it.
@@ -161,11 +163,16 @@ fn token<'a>(text: &'a str, ends: &str) -> (String, &'a str) {
                 break;
             }
             '\\' => {
-                word.push(chars.next().map_or('\\', |(_, escaped)| escaped));
+                word.push(chars.next()?.1);
                 kept = word.len();
             }
             '\'' => {
-                word.extend(chars.by_ref().map(|(_, c)| c).take_while(|c| *c != '\''));
+                loop {
+                    match chars.next()?.1 {
+                        '\'' => break,
+                        c => word.push(c),
+                    }
+                }
                 kept = word.len();
             }
             c => word.push(c),
@@ -173,7 +180,7 @@ fn token<'a>(text: &'a str, ends: &str) -> (String, &'a str) {
     }
     let trimmed = word[kept..].trim_end_matches(BLANKS).len();
     word.truncate(kept + trimmed);
-    (word, &text[end..])
+    Some((word, &text[end..]))
 }
 
 #[cfg(test)]
@@ -226,7 +233,10 @@ mod tests {
 
     #[test]
     fn graphs_and_gaps_are_refused() {
-        for text in ["", ",a", "a,,b", "[0:0]a", "a[out]", "a;b", "a=b;c", "sca le=1", "a,"] {
+        for text in [
+            "", ",a", "a,,b", "[0:0]a", "a[out]", "a;b", "a=b;c", "sca le=1", "a,", "a=b'c",
+            r"a=b\", r"a=b\'c",
+        ] {
             assert!(parse_chain(text).is_err(), "{text}");
         }
     }

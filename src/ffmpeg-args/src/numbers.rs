@@ -34,8 +34,10 @@ pub(crate) fn time_us(text: &str) -> Option<u64> {
     }
     for (at, part) in parts.iter().enumerate() {
         let value: u64 = whole(part)?;
-        // Minutes and seconds behind a colon stay below sixty, as ffmpeg demands.
-        if at > 0 && value > 59 {
+        // Minutes and seconds of a clock stay below sixty in two digits, as ffmpeg demands.
+        let hours = at == 0 && parts.len() == 3;
+        let digits = if hours { 4 } else { 2 };
+        if parts.len() > 1 && (part.len() > digits || (!hours && value > 59)) {
             return None;
         }
         seconds = seconds.checked_mul(60)?.checked_add(value)?;
@@ -118,6 +120,8 @@ mod tests {
             ("2.5", Some(2_500_000)),
             ("2.1234567", Some(2_123_456)),
             ("00:60:00", None),
+            ("0030:19.818", None),
+            ("90:00", None),
             ("1:2:3:4", None),
             ("-1", None),
             ("1.", None),

@@ -166,7 +166,9 @@ pub enum Turn {
     /// As the container's display matrix says, which ffmpeg does of itself.
     #[default]
     AsMarked,
-    /// Not at all, whatever the container says (`-noautorotate`).
+    /// Not at all, whatever the container says (`-noautorotate`). Up to 10.9 that stands by every
+    /// command with a GPU in it, and ffmpeg then carries the matrix on into MP4, where a player
+    /// turns the picture; from 10.10 on Jellyfin takes it away. The plan doesn't tell the two apart.
     Never,
     /// A quarter clockwise (`transpose_vaapi=dir=clock`), `-noautorotate` beside it.
     Clockwise,

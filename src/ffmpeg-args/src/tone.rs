@@ -87,7 +87,8 @@ impl Chain {
             contrast: options.read("c", |text| decimal(text).filter(|c| *c <= 10.0))?,
         };
         options.finish()?;
-        if self.adjusted.is_some() || self.hdr.is_none() || adjusted == Adjusted::default() {
+        let idle = self.hdr.is_none() || self.tone_map.is_some();
+        if idle || self.adjusted.is_some() || adjusted == Adjusted::default() {
             return Err(filter.refuse("not in front of a tone mapping, or without a value"));
         }
         self.adjusted = Some(adjusted);
@@ -396,6 +397,7 @@ mod tests {
                 "between",
             ),
             ("procamp_vaapi=b=16", UnknownArgument, "procamp_vaapi"),
+            ("PQ,tonemap_vaapi=SDR,procamp_vaapi=b=16", UnknownArgument, "not in front"),
             ("PQ,scale_vaapi=format=nv12,tonemap_vaapi=SDR", UnknownArgument, "8 bits"),
             ("PQ,tonemap_vaapi=SDR,tonemap_vaapi=SDR", UnknownArgument, "another tone mapping"),
             ("PQ,tonemap_vaapi=SDR,scale_vaapi=w=640:h=360", UnknownArgument, "a tone mapping"),

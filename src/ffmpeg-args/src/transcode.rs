@@ -49,6 +49,9 @@ pub fn plan(argv: &[OsString]) -> Plan {
 
 fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
     let output = hls_output(arguments)?;
+    if arguments.inputs.is_empty() {
+        return Err(Passthrough::unknown("no input"));
+    }
     // First the causes that explain a command best; odd options come last.
     for file in &arguments.inputs {
         inputs::local_path(&file.url)?;

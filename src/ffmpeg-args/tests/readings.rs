@@ -289,6 +289,10 @@ fn inputs_that_are_no_files_are_refused() {
     {
         refused(COPY, file, to, PassthroughKind::UnsupportedInput, to.split(':').next().unwrap());
     }
+    // There once was a panic for want of any.
+    let all = "-fflags +genpts -i file:\"/m/a.mkv\" -map_metadata -1 -map_chapters -1 -threads 0 -map 0:0 -map 0:1 -map -0:s";
+    let none = "-map_metadata -1 -map_chapters -1 -sn";
+    refused(COPY, all, none, PassthroughKind::UnknownArgument, "no input");
     let from = "-fflags +genpts";
     for format in ["concat", "lavfi", "hls", "v4l2"] {
         let to = format!("{from} -f {format}");

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, LogFormat};
+use crate::explain::{self, ExplainArgs};
 use crate::probe::{self, Limits, Prober};
 use crate::{gateway, launch, table};
 
@@ -26,6 +27,7 @@ Start here:
   rendergate serve                    run a gateway; no configuration is needed
   rendergate streams                  see what it does
   rendergate probe                    see what this machine's GPUs can do
+  rendergate explain --log-line FILE  see what becomes of a command in Jellyfin's log, and why
   curl http://127.0.0.1:9370/readyz   ask whether it would take a stream
 "
 )]
@@ -42,6 +44,8 @@ enum Command {
     Streams(StreamsArgs),
     /// Look at this machine's GPUs: what they report, and what works
     Probe(ProbeArgs),
+    /// Say what becomes of a command of Jellyfin's, and why
+    Explain(ExplainArgs),
     /// Prepare a process and become a worker (used by the gateway itself)
     #[command(hide = true)]
     LaunchWorker(LaunchArgs),
@@ -140,6 +144,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve(args).map(|()| ExitCode::SUCCESS),
             Command::Probe(args) => probe(&args),
+            Command::Explain(args) => explain::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Streams(args) => {
                 let streams = table::fetch(args.http).with_context(|| {
                     format!(

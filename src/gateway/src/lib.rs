@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 mod connection;
 mod ending;
+mod explain;
 mod first_message;
 pub mod gateway;
 mod gpus;

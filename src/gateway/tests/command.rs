@@ -33,6 +33,52 @@ fn help_and_version_teach() {
     }
 }
 
+const COPY: &str = r#"-ss 00:00:30.500 -fflags +genpts -i file:"/m/A B.mkv" -map_metadata -1 -map_chapters -1 -threads 0 -map 0:0 -map 0:1 -map -0:s -codec:v:0 copy -codec:a:0 copy -copyts -avoid_negative_ts disabled -f hls -max_delay 5000000 -hls_time 6 -hls_segment_type mpegts -start_number 5 -hls_segment_filename "/t/ab%d.ts" -hls_playlist_type vod -hls_list_size 0 -y "/t/ab.m3u8""#;
+
+#[test]
+fn explain_says_what_becomes_of_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("FFmpeg.Remux.log");
+    std::fs::write(&log, format!("{{}}\n\n/usr/lib/jellyfin-ffmpeg/ffmpeg {COPY}\n")).unwrap();
+    let (code, out, err) = run(rendergate().args(["explain", "--log-line"]).arg(&log));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for text in ["transcode: ", "/m/A B.mkv, from 00:00:30.500", "0:0: copied", "ab5.ts in /t, 6 s"]
+    {
+        assert!(out.contains(text), "{out}");
+    }
+    let (_, out, _) = run(rendergate().args(["explain", "--json", "--log-line"]).arg(&log));
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["plan"], "transcode");
+    assert!(json["reason"].is_null() && json["output"]["start_number"] == 5, "{out}");
+
+    for program in [&["/opt/ffmpeg"] as &[&str], &[]] {
+        let mut command = rendergate();
+        command.args(["explain", "--json", "--"]).args(program).arg("-version");
+        let (code, out, _) = run(&mut command);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(code, Some(0));
+        assert_eq!((&json["plan"], &json["reason"]), (&"passthrough".into(), &"-version".into()));
+    }
+    let (_, out, _) = run(rendergate().args(["explain", "--", "-frobnicate"]));
+    assert!(out.contains("-frobnicate") && out.contains("unknown_argument"), "{out}");
+}
+
+#[test]
+fn explain_without_a_command_says_what_it_wants() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("a.log");
+    std::fs::write(&log, "ffmpeg version 7\n").unwrap();
+    let (code, _, err) = run(rendergate().args(["explain", "--log-line"]).arg(&log));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("a.log") && err.contains("jellyfin-ffmpeg/ffmpeg -analyze"), "{err}");
+    let (code, _, err) = run(rendergate().args(["explain", "--log-line", "/no/such.log"]));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("/no/such.log"), "{err}");
+    assert_eq!(run(rendergate().arg("explain")).0, Some(2));
+    let (_, out, _) = run(rendergate().args(["explain", "--help"]));
+    assert!(out.contains("--log-line") && out.contains("other rules than a shell"), "{out}");
+}
+
 #[test]
 fn check_config_shows_what_applies() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,6 +18,8 @@ const HLG_MOST: f64 = 1000.0;
 const USUAL_PEAK: f64 = 1000.0;
 /// Least peak that the filters take, in whites.
 const LEAST_PEAK: f64 = 1.1;
+/// Offsets of BT.2390's knee that the filters take.
+const KNEES: [f64; 2] = [0.5, 2.0];
 /// Stands for nothing where something is divided by.
 const LITTLE: f64 = 1e-6;
 
@@ -189,7 +191,7 @@ impl Tones {
         let most = light_to_pq(self.peak);
         let value = light_to_pq(light) / most;
         let limit = light_to_pq(1.0) / most;
-        let offset = self.parameter.unwrap_or(1.0);
+        let offset = self.parameter.unwrap_or(1.0).clamp(KNEES[0], KNEES[1]);
         let knee = (1.0 + offset) * limit - offset;
         if value < knee {
             return light;

@@ -3,7 +3,10 @@
 mod chain;
 mod command;
 mod expected;
+#[path = "../mutations/oracle.rs"]
+mod oracle;
 mod recipe;
+mod table;
 
 use std::ffi::OsString;
 
@@ -11,6 +14,7 @@ use ffmpeg_args::{Plan, Transcode, parse, plan};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use oracle::Oracle;
 use recipe::{Recipe, recipe};
 
 fn config() -> ProptestConfig {
@@ -151,6 +155,45 @@ proptest! {
         match plan(&argv) {
             Plan::Transcode(transcode) => check_sound(&transcode)?,
             Plan::Passthrough(refusal) => prop_assert!(!refusal.reason.is_empty()),
+        }
+    }
+}
+
+proptest! {
+    // Each case is some two hundred commands.
+    #![proptest_config(ProptestConfig { cases: 80, ..config() })]
+
+    #[test]
+    fn no_option_of_a_template_goes_without_notice(recipe in recipe()) {
+        let argv = recipe.argv();
+        let oracle = Oracle::new(&argv).expect("templates are planned");
+        let arguments = parse(&argv).expect("what is planned is parsed");
+        let files = arguments.inputs.iter().chain(&arguments.outputs);
+        for setting in files.flat_map(|file| &file.settings).chain(&arguments.globals) {
+            let end = setting.position + 1 + usize::from(setting.value.is_some());
+            let mut without = argv.clone();
+            let words: Vec<OsString> = without.drain(setting.position..end).collect();
+            let mut twice = argv.clone();
+            twice.splice(end..end, words);
+            for changed in [without, twice] {
+                if let Err(why) = oracle.check(&changed) {
+                    prop_assert!(false, "-{}: {why}\n{}", setting.name, recipe.command());
+                }
+            }
+            let Some(value) = &setting.value else { continue };
+            if setting.name != "vf" {
+                continue;
+            }
+            let filters = oracle::split(value.to_str().expect("templates are text"), ',');
+            for place in 0..filters.len() {
+                let mut fewer = filters.clone();
+                fewer.remove(place);
+                let mut changed = argv.clone();
+                changed[setting.position + 1] = fewer.join(",").into();
+                if let Err(why) = oracle.check(&changed) {
+                    prop_assert!(false, "without {}: {why}\n{}", filters[place], recipe.command());
+                }
+            }
         }
     }
 }
