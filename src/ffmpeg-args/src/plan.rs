@@ -186,9 +186,9 @@ pub struct ToneMap {
     pub from: HdrTransfer,
     /// What leads the source's light to the display's.
     pub curve: ToneCurve,
-    /// `peak=` as given: the source's peak in tenths of reference white, so that Jellyfin's 100 is
-    /// ten times that white. The filters take no less than 1.1 times. 0 or none is what the
-    /// stream's own metadata says.
+    /// `peak=` as given: the source's peak in tens of cd/m2, so that Jellyfin's 100 is 1000 (in
+    /// jellyfin-ffmpeg 7; earlier ones took it for tenths of their reference white). 0 or none is
+    /// what the stream's own metadata says.
     pub peak: Option<f64>,
     /// `desat=`: how far bright colours fade to white; 0 is not at all.
     pub desaturation: Option<f64>,

@@ -444,10 +444,11 @@ impl Stream<'_> {
                 _ => {}
             })
             .await;
-        if let Some(node) = entry.with(|record| record.node.clone())
+        let (node, film) = entry.with(|record| (record.node.clone(), record.input.clone()));
+        if let Some(node) = node
             && outcome.may_be_the_gpu(last.as_ref())
         {
-            context.gpus.failed(&node, began, outcome.why(last.as_ref(), &death));
+            context.gpus.failed(&node, began, film, outcome.why(last.as_ref(), &death));
         }
         let over = !matches!(outcome, Outcome::Ended(Ending::Complete | Ending::Quit));
         if over || !death.is_clean() {

@@ -78,8 +78,9 @@ const DEFAULT_KEY_INT: u32 = 250;
 /// (libavcodec's `MAX_AUTO_THREADS`).
 const MOST_DECODER_THREADS: usize = 16;
 
-/// Modes of a tone mapping that there are here.
-const TONE_MODES: [&str; 4] = ["auto", "max", "rgb", "lum"];
+/// Modes of a tone mapping that there are here. What the filters do by themselves (`auto`) depends on
+/// their version; here it is `max`.
+const TONE_MODES: [&str; 3] = ["auto", "max", "rgb"];
 
 /// Describes the graph for a plan on a machine.
 ///

@@ -178,10 +178,13 @@ fn observe(
         // The thread stays here until the probe is removed or a seek flushes it.
         return gst::PadProbeReturn::Ok;
     }
+    // Streams that nobody wants are looked at for ever, and have nothing to keep.
+    let looking = seen.phase == Phase::Looking;
     let stream = &mut seen.streams[index];
     let taken = match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) => {
-            if stream.kind == Kind::Video && stream.head.len() < frame_rate::ENOUGH && !sized(pad) {
+            let is_start = stream.kind == Kind::Video && stream.head.len() < frame_rate::ENOUGH;
+            if is_start && looking && !sized(pad) {
                 stream.head.push(buffer.clone());
             }
             note(stream, pad, buffer, raw);

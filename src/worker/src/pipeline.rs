@@ -241,6 +241,20 @@ fn refused(node: &Node, name: &str, value: &str) -> SourceError {
     }
 }
 
+/// Whether a number is one that a property takes.
+fn in_range(pspec: &gst::glib::ParamSpec, value: &gst::glib::Value) -> bool {
+    use gst::glib::{ParamSpecDouble, ParamSpecFloat, ParamSpecInt, ParamSpecUInt};
+    macro_rules! holds {
+        ($($spec:ty: $number:ty),*) => {
+            $(if let (Some(spec), Ok(value)) = (pspec.downcast_ref::<$spec>(), value.get::<$number>()) {
+                return (spec.minimum()..=spec.maximum()).contains(&value);
+            })*
+        };
+    }
+    holds!(ParamSpecInt: i32, ParamSpecUInt: u32, ParamSpecFloat: f32, ParamSpecDouble: f64);
+    true
+}
+
 fn build_node(node: &Node) -> Result<gst::Element, SourceError> {
     let element = make(&node.element)?;
     for (name, value) in &node.properties {
@@ -249,6 +263,10 @@ fn build_node(node: &Node) -> Result<gst::Element, SourceError> {
         };
         let value = gst::glib::Value::deserialize_with_pspec(value, &pspec)
             .map_err(|_| refused(node, name, value))?;
+        // Setting one out of the property's range would be the end of the process.
+        if !in_range(&pspec, &value) {
+            return Err(refused(node, name, &format!("{value:?}")));
+        }
         element.set_property_from_value(name, &value);
     }
     Ok(element)

@@ -16,7 +16,9 @@ const PQ_MOST: f64 = 10_000.0;
 const HLG_MOST: f64 = 1000.0;
 /// cd/m2 that a stream is taken to reach if nothing says.
 const USUAL_PEAK: f64 = 1000.0;
-/// Least peak that the filters take, in whites.
+/// cd/m2 of one unit of the filters' `peak`.
+const PEAK_UNIT: f64 = 10.0;
+/// Least peak that is mapped at all, in whites.
 const LEAST_PEAK: f64 = 1.1;
 /// Offsets of BT.2390's knee that the filters take.
 const KNEES: [f64; 2] = [0.5, 2.0];
@@ -69,8 +71,6 @@ pub enum Mode {
     Max,
     /// Each by itself.
     Rgb,
-    /// Luminance; the colours follow.
-    Lum,
 }
 
 /// A tone mapping with all its numbers.
@@ -109,12 +109,14 @@ impl Default for Tones {
     }
 }
 
-/// The source's peak in whites: what the command says, in tenths of white, else what the stream says
-/// of itself, in cd/m2, else what is usual.
+/// The source's peak in whites: what the command says, in tens of cd/m2, else what the stream says of
+/// itself, in cd/m2, else what is usual. A stated one below white is taken for the usual, as the
+/// filters do.
 pub fn peak(stated: Option<f64>, measured: Option<f64>) -> f64 {
-    let stated = stated.filter(|peak| *peak > 0.0).map(|peak| peak / 10.0);
-    let measured = measured.filter(|peak| *peak > 0.0).map(|peak| peak / WHITE);
-    stated.or(measured).unwrap_or(USUAL_PEAK / WHITE).max(LEAST_PEAK)
+    let stated = stated.filter(|peak| *peak > 0.0).map(|peak| peak * PEAK_UNIT);
+    let stated = stated.map(|peak| if peak > WHITE { peak } else { USUAL_PEAK });
+    let measured = measured.filter(|peak| *peak > 0.0);
+    (stated.or(measured).unwrap_or(USUAL_PEAK) / WHITE).max(LEAST_PEAK)
 }
 
 /// PQ to whites (ST 2084, 5.2).
@@ -155,8 +157,14 @@ fn hable(x: f64) -> f64 {
 }
 
 impl Tones {
-    /// What becomes of an amount of light, in whites.
+    /// What becomes of an amount of light, in whites. More than the peak counts as the peak: a spline
+    /// falls again behind its end.
     fn led(&self, light: f64) -> f64 {
+        let light = if self.curve == Curve::None { light } else { light.min(self.peak) };
+        self.bent(light).min(1.0)
+    }
+
+    fn bent(&self, light: f64) -> f64 {
         let peak = self.peak;
         let parameter = |usual| self.parameter.unwrap_or(usual);
         match self.curve {
@@ -234,10 +242,6 @@ impl Tones {
         let mapped = match self.mode {
             Mode::Rgb => light.map(|part| self.led(part)),
             Mode::Max => light.map(|part| part * self.led(signal) / signal),
-            Mode::Lum => {
-                let luminance = luminance.max(LITTLE);
-                light.map(|part| part * self.led(luminance) / luminance)
-            }
         };
         let [r, g, b] = mapped.map(display);
         let luma = LUMA[0] * r + LUMA[1] * g + LUMA[2] * b;
@@ -274,8 +278,9 @@ impl Scale {
     /// More than PQ holds in whites, after [`TO_BT709`].
     const MOST: f32 = 128.0;
 
+    #[expect(clippy::manual_clamp, reason = "clamp would leave what is no number as it is")]
     fn index(light: f32) -> usize {
-        let bits = light.clamp(Self::LEAST, Self::MOST).to_bits() - Self::LEAST.to_bits();
+        let bits = light.max(Self::LEAST).min(Self::MOST).to_bits() - Self::LEAST.to_bits();
         (bits >> (23 - Self::FINENESS)) as usize
     }
 
@@ -284,7 +289,10 @@ impl Scale {
             let bits = ((index as u32) << (23 - Self::FINENESS)) + (1 << (22 - Self::FINENESS));
             f64::from(f32::from_bits(Self::LEAST.to_bits() + bits))
         };
-        Self((0..=Self::index(Self::MOST)).map(|index| function(middle(index)) as f32).collect())
+        // A curve may have a pole where its parameter puts it.
+        let finite =
+            |value: f64| if value.is_finite() { value.clamp(0.0, 1e6) as f32 } else { 0.0 };
+        Self((0..=Self::index(Self::MOST)).map(|index| finite(function(middle(index)))).collect())
     }
 
     fn at(&self, light: f32) -> f32 {
@@ -372,7 +380,6 @@ impl Tables {
         let factor = match self.tones.mode {
             Mode::Rgb => return light.map(|part| part * self.factor.at(part)),
             Mode::Max => self.factor.at(most(light)),
-            Mode::Lum => self.factor.at(luminance),
         };
         light.map(|part| part * factor)
     }
@@ -441,10 +448,10 @@ mod tests {
     fn every_curve_rises() {
         use Curve::{Bt2390, Clip, Gamma, Hable, Linear, Mobius, None, Reinhard};
         for curve in [Bt2390, Hable, Reinhard, Mobius, Gamma, Linear, Clip, None] {
-            for mode in [Mode::Max, Mode::Rgb, Mode::Lum] {
+            for mode in [Mode::Max, Mode::Rgb] {
                 let tones = Tones { curve, mode, ..Tones::default() };
                 let lumas: Vec<f64> =
-                    (1..=20).map(|n| tones.map(grey(50.0 * f64::from(n)))[0]).collect();
+                    (1..=200).map(|n| tones.map(grey(50.0 * f64::from(n)))[0]).collect();
                 assert!(
                     lumas.windows(2).all(|pair| pair[1] >= pair[0] - 1e-9),
                     "{curve:?} {lumas:?}"
@@ -464,10 +471,32 @@ mod tests {
 
     #[test]
     fn what_is_said_of_the_peak_counts_before_what_was_measured() {
-        assert!((peak(Some(100.0), Some(400.0)) - 10.0).abs() < 1e-9);
+        assert!((peak(Some(100.0), Some(400.0)) - 1000.0 / WHITE).abs() < 1e-9);
+        assert!((peak(Some(20.0), None) - USUAL_PEAK / WHITE).abs() < 1e-9);
         assert!((peak(Some(0.0), Some(406.0)) - 2.0).abs() < 1e-9);
         assert!((peak(None, Some(100.0)) - LEAST_PEAK).abs() < 1e-9);
         assert!((peak(None, None) - USUAL_PEAK / WHITE).abs() < 1e-9);
+    }
+
+    #[test]
+    fn no_parameter_leads_out_of_the_tables() {
+        use Curve::{Bt2390, Clip, Gamma, Hable, Linear, Mobius, None, Reinhard};
+        for curve in [Bt2390, Hable, Reinhard, Mobius, Gamma, Linear, Clip, None] {
+            for parameter in [-1.0, 0.0, 0.01, 1.0, 1e6] {
+                for mode in [Mode::Max, Mode::Rgb] {
+                    let parameter = Some(parameter);
+                    let tones = Tones { curve, parameter, mode, peak: 10.0, ..Tones::default() };
+                    let tables = Tables::new(&tones);
+                    for luma in [0, 64, 500, 760, 1023] {
+                        for chroma in [[512, 512], [0, 1023], [1023, 0]] {
+                            let shown = tables.display(luma, Tables::chroma(chroma[0], chroma[1]));
+                            let whole = shown.iter().all(|part| (0.0..=1.0).contains(part));
+                            assert!(whole, "{tones:?}: {luma} {chroma:?} is {shown:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// Ten-bit PQ pixels of colours that BT.709 has, from black to 1000 cd/m2.
@@ -501,7 +530,7 @@ mod tests {
             plain,
             Tones { transfer: Transfer::Hlg, ..plain },
             Tones { mode: Mode::Rgb, brightness: 16.0, ..plain },
-            Tones { mode: Mode::Lum, curve: Curve::Hable, contrast: 1.2, ..plain },
+            Tones { curve: Curve::Hable, contrast: 1.2, ..plain },
             Tones { desaturation: 2.0, ..plain },
         ] {
             let tables = Tables::new(&tones);

@@ -186,7 +186,7 @@ fn decoder<'a>(
         return Err(Reason::new(ReasonKind::Turn, "the GPU doesn't turn pictures"));
     }
     if let Some(tone_map) = &plan.tone_map {
-        facts.extend(tone_facts(device, tone_map));
+        facts.extend(tone_facts(device, tone_map, stage.operation));
     }
     facts.insert("decoder", ability.element.clone());
     facts.insert("scaler", scaler.element.clone());
@@ -196,8 +196,10 @@ fn decoder<'a>(
 /// Who maps the tones of a picture that is decoded on the GPU: its driver where the command leaves the
 /// curve to it, else the software between decoder and encoder, so that the picture is what the command
 /// says. Decoding, scaling and encoding stay on the GPU either way.
-fn tone_facts(device: &Device, plan: &ToneMap) -> Facts {
-    let by_driver = plan.curve == ToneCurve::Driver && plan.from == HdrTransfer::Pq;
+fn tone_facts(device: &Device, plan: &ToneMap, decode: Operation) -> Facts {
+    // From eight bits to the ten that are mapped would be a conversion, and those aren't mapped.
+    let ten_bit = decode == Operation::DecodeHevc10;
+    let by_driver = plan.curve == ToneCurve::Driver && plan.from == HdrTransfer::Pq && ten_bit;
     let mapper = device.abilities.get(&Operation::ToneMap).filter(|_| by_driver);
     let balancer = device.abilities.get(&Operation::Balance);
     if let Some(mapper) = mapper.filter(|_| !balances(plan) || balancer.is_some()) {

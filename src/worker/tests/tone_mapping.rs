@@ -68,7 +68,7 @@ fn pq_inverse(light: f64) -> f64 {
 /// ITU-R BT.2390-8, 5.4.1, with the knee's offset as Jellyfin's filters have it.
 fn eetf(light: f64, peak: f64) -> f64 {
     let most = pq_inverse(peak);
-    let (e1, limit) = (pq_inverse(light) / most, pq_inverse(WHITE) / most);
+    let (e1, limit) = ((pq_inverse(light) / most).min(1.0), pq_inverse(WHITE) / most);
     let knee = 2.0 * limit - 1.0;
     if e1 < knee {
         return light;
@@ -180,12 +180,12 @@ fn hdr10_by_its_own_grading() {
 #[test]
 fn hdr10_by_the_command_s_peak() {
     let film = hdr("hdr10-plain.mkv", "smpte2084", false);
-    // Ten whites, as Jellyfin's 100 means.
-    let error = run(&film, tone_map(HdrTransfer::Pq, Some(100.0)), 10.0 * WHITE);
+    // In tens of cd/m2.
+    let error = run(&film, tone_map(HdrTransfer::Pq, Some(200.0)), 2000.0);
     println!("mean error of luma {error:.3} of 255");
     assert!(error < NEAR, "{error:.3}");
     // The reference tells one peak from another.
-    let other = run(&film, tone_map(HdrTransfer::Pq, Some(20.0)), 10.0 * WHITE);
+    let other = run(&film, tone_map(HdrTransfer::Pq, Some(40.0)), 2000.0);
     assert!(other > 2.0 * NEAR, "{other:.3}");
 }
 

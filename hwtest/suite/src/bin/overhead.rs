@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use benches::clip::{self, Clip};
@@ -26,6 +27,8 @@ const LENGTHS: [u32; 2] = [20, 60];
 const RUNS: usize = 3;
 /// Clock ticks of `/proc/PID/stat` in a second, on every Linux that Rust runs on (`USER_HZ`).
 const TICKS: f64 = 100.0;
+/// The probe's time.
+const LOOK: Duration = Duration::from_secs(60);
 /// Says to the program that it is on the virtual machine already.
 const INSIDE: &str = "--inside";
 
@@ -77,7 +80,13 @@ fn outside(binaries: &Path, folder: &Path) -> Result<ExitCode> {
 
 fn inside(binaries: &Path, folder: &Path) -> Result<ExitCode> {
     let stack = Stack::start(binaries, &folder.join("gateway"))?;
-    while !stack.get("/metrics")?.contains("rendergate_gpu_works") {
+    let works = |text: &str| {
+        let mut lines = text.lines();
+        lines.any(|line| line.starts_with("rendergate_gpu_works") && line.ends_with(" 1"))
+    };
+    let deadline = Instant::now() + LOOK;
+    while !works(&stack.get("/metrics")?) {
+        ensure!(Instant::now() < deadline, "the virtual GPU doesn't work: see the gateway's log");
         pause(50);
     }
     let clips = LENGTHS.map(|seconds| {

@@ -134,9 +134,10 @@ impl Gpus {
         Reason::new(ReasonKind::Broken, told.join("; "))
     }
 
-    /// A stream that was given to a worker at `began` has failed on a GPU, for whatever reason.
-    pub(crate) fn failed(&self, node: &Path, began: Instant, why: String) {
-        self.happened(node, Event::FailedStream { began, why });
+    /// A stream of that film that was given to a worker at `began` has failed on a GPU, for whatever
+    /// reason.
+    pub(crate) fn failed(&self, node: &Path, began: Instant, film: String, why: String) {
+        self.happened(node, Event::FailedStream { began, why, film });
     }
 
     /// The nodes that there are now, where others were before.

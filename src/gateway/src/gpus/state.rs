@@ -52,6 +52,8 @@ pub(crate) enum Event {
         began: Instant,
         /// For people.
         why: String,
+        /// The film: one that fails again and again is its own fault.
+        film: String,
     },
     /// The probe processes have looked.
     Seen(Result<Device, String>),
@@ -68,12 +70,14 @@ pub(crate) struct Gpu {
     since: Instant,
     /// Failures in a row.
     failures: u32,
+    /// The film of the last one.
+    film: Option<String>,
 }
 
 impl Gpu {
     /// One that has just been noticed.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { state: State::New, look_at: Some(now), since: now, failures: 0 }
+        Self { state: State::New, look_at: Some(now), since: now, failures: 0, film: None }
     }
 
     /// What becomes of it.
@@ -83,17 +87,24 @@ impl Gpu {
             (Event::Vanished, _) => Self { state: State::Gone, look_at: None, since: now, ..self },
             // One that began before the last look says nothing that the look doesn't know: six
             // streams on a GPU that hangs fail one after another.
-            (Event::FailedStream { began, why }, State::Works(_)) if began >= self.since => {
+            (Event::FailedStream { began, why, film }, State::Works(_)) if began >= self.since => {
                 let forgiven = now - self.since >= FORGIVEN;
-                let failures = if forgiven { 1 } else { self.failures + 1 };
-                // Once can be chance, and a look takes a second.
+                let again = self.film.as_ref() == Some(&film);
+                let failures = match self.failures {
+                    _ if forgiven => 1,
+                    // The GPU was found working after this film had failed on it.
+                    failures if again => failures,
+                    failures => failures + 1,
+                };
+                // Once can be chance, and a look at a GPU that works takes a second.
                 let pause = if failures == 1 {
                     Duration::ZERO
                 } else {
                     pause(failures - 1).min(LONGEST_SUSPICION)
                 };
                 let state = State::Suspect(why);
-                Self { state, look_at: Some(now + pause), since: now, failures }
+                let look_at = Some(now + pause);
+                Self { state, look_at, since: now, failures, film: Some(film) }
             }
             (Event::Seen(Ok(device)), State::New | State::Suspect(_) | State::Broken(_)) => {
                 Self { state: State::Works(Arc::new(device)), look_at: None, since: now, ..self }
@@ -101,7 +112,7 @@ impl Gpu {
             (Event::Seen(Err(why)), State::New | State::Suspect(_) | State::Broken(_)) => {
                 let failures = self.failures + 1;
                 let look_at = Some(now + pause(failures));
-                Self { state: State::Broken(why), look_at, since: now, failures }
+                Self { state: State::Broken(why), look_at, since: now, failures, ..self }
             }
             // News of a GPU that has gone meanwhile, or of one that is to be looked at anyway.
             (Event::FailedStream { .. } | Event::Seen(_), _) => self,
@@ -130,7 +141,11 @@ mod tests {
     }
 
     fn failed(began: Instant) -> Event {
-        Event::FailedStream { began, why: "it hung".into() }
+        film_failed(began, &format!("{began:?}"))
+    }
+
+    fn film_failed(began: Instant, film: &str) -> Event {
+        Event::FailedStream { began, why: "it hung".into(), film: film.into() }
     }
 
     fn broken() -> Event {
@@ -152,6 +167,23 @@ mod tests {
         }
         now += FORGIVEN;
         assert_eq!(gpu.after(failed(now), now).look_at, Some(now));
+    }
+
+    #[test]
+    fn one_film_that_fails_again_and_again_costs_looks_and_nothing_else() {
+        let mut now = Instant::now();
+        let mut gpu = Gpu::new(now).after(Event::Seen(Ok(device())), now);
+        for _ in 0..10 {
+            now += SECOND;
+            gpu = gpu.after(film_failed(now, "/m/broken.mkv"), now);
+            assert_eq!(gpu.look_at, Some(now));
+            now += SECOND;
+            gpu = gpu.after(Event::Seen(Ok(device())), now);
+        }
+        // Another film that fails as well is another matter.
+        now += SECOND;
+        gpu = gpu.after(film_failed(now, "/m/other.mkv"), now);
+        assert_eq!(gpu.look_at, Some(now + 15 * SECOND));
     }
 
     #[test]

@@ -102,7 +102,12 @@ async fn a_gpu_that_fails_is_nobody_s_until_it_is_seen_working() {
     sleep(2 * LOOK).await;
     assert_eq!((given(&gpus), works_metric(&gpus, FIRST)), (vec![FIRST.into()], "1".into()));
     machine.set(FIRST, Err("it hangs"));
-    gpus.failed(Path::new(FIRST), Instant::now(), "the worker stood still".into());
+    gpus.failed(
+        Path::new(FIRST),
+        Instant::now(),
+        "/m/a.mkv".into(),
+        "the worker stood still".into(),
+    );
     assert!(given(&gpus).is_empty());
     let suspect = reason(&gpus);
     assert_eq!(suspect.kind, ReasonKind::Broken);
@@ -127,7 +132,7 @@ async fn six_streams_of_one_hang_are_one_failure() {
     sleep(2 * LOOK).await;
     let began = Instant::now();
     for _ in 0..6 {
-        gpus.failed(Path::new(FIRST), began, "the worker stood still".into());
+        gpus.failed(Path::new(FIRST), began, "/m/a.mkv".into(), "the worker stood still".into());
         sleep(LOOK / 2).await;
     }
     sleep(2 * LOOK).await;
@@ -145,7 +150,7 @@ async fn streams_go_to_the_other_gpu() {
     let busy = |node: &Path| usize::from(node == Path::new(FIRST));
     let allowance = gpus.allowance(true, busy).unwrap();
     assert_eq!(allowance.devices[0].node, Path::new(SECOND));
-    gpus.failed(Path::new(FIRST), Instant::now(), "x".into());
+    gpus.failed(Path::new(FIRST), Instant::now(), "/m/a.mkv".into(), "x".into());
     assert_eq!(given(&gpus), [SECOND]);
 }
 

@@ -85,7 +85,6 @@ impl FromStr for Mode {
         match name {
             "max" => Ok(Self::Max),
             "rgb" => Ok(Self::Rgb),
-            "lum" => Ok(Self::Lum),
             _ => Err(()),
         }
     }
@@ -133,14 +132,8 @@ impl ObjectImpl for ToneMap {
             vec![
                 text("transfer", "How the source's light is coded: pq or hlg"),
                 text("curve", "bt2390, hable, reinhard, mobius, gamma, linear, clip or none"),
-                text("mode", "What the curve is laid upon: max, rgb or lum"),
-                number(
-                    "peak",
-                    "The source's peak in tenths of white, 0 for its own",
-                    0.0,
-                    1e6,
-                    0.0,
-                ),
+                text("mode", "What the curve is laid upon: max or rgb"),
+                number("peak", "The source's peak in tens of cd/m2, 0 for its own", 0.0, 1e6, 0.0),
                 number("parameter", "The curve's own number", -1e6, 1e6, 0.0),
                 number("desaturation", "How far bright colours fade", 0.0, 1e6, 0.0),
                 number("brightness", "Added to luma, eight-bit steps", -100.0, 100.0, 0.0),
