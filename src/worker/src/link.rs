@@ -16,6 +16,7 @@ use gstreamer::prelude::*;
 use session::{Ending, Fault};
 
 use crate::graph::{Graph, Host, describe};
+use crate::key_sets::KeySets;
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError};
@@ -140,6 +141,7 @@ pub fn link(
                 0
             },
             reorder: is_video && chain.copied && !source.has_dts(index),
+            key_sets: if chain.copied { KeySets::of(&source.caps(index)) } else { None },
             keyframes_every: keyframes(plan),
             colorimetry: bt709(plan).then(|| "bt709".to_owned()),
             halve: is_video
