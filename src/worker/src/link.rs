@@ -23,7 +23,7 @@ use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
 use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
-use crate::vaapi;
+use crate::{swscale, vaapi};
 
 /// What a stream may run on.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +105,7 @@ pub fn link(
         stream.turn = turned(plan, source, *index)?;
     }
     let device = device(stages, plan, gpu.devices, video_stream.as_ref());
-    let host = Host { cores, device };
+    let host = Host { cores, hevc_in_slices: swscale::is_ffmpeg_7_1(), device };
     let graph = describe(stages, plan, host, video_stream.as_ref(), stream(&audio).as_ref())
         .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
     if !gpu.software && graph.backend == "software" && encodes_video(plan) {
