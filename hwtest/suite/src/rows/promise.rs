@@ -52,7 +52,7 @@ mod tests {
 
     fn device(operations: &[Operation]) -> Device {
         let ability = |operation: &Operation| Ability {
-            element: format!("va{}", operation.element_suffix()),
+            element: format!("va{}", operation.element_suffix().unwrap_or_default()),
             max_size: Some((1920, 1088)),
             rate_control: Vec::new(),
         };
