@@ -94,9 +94,10 @@ impl State {
 }
 
 /// When a frame without a time is shown: decoders give none if two frames of a container share one.
-/// It comes as long after the last one as that one after its own, or else a frame's length.
+/// It comes as long after the last one as that one after its own, but a frame's length at most: a
+/// hole before the last one says nothing of what comes after it.
 fn follow(last: Option<(i64, Option<i64>)>, length: i64) -> Option<i64> {
-    last.map(|(time, distance)| time + distance.unwrap_or(length))
+    last.map(|(time, distance)| time + distance.unwrap_or(length).min(length))
 }
 
 pub struct Cadence {
@@ -296,5 +297,18 @@ impl ElementImpl for Cadence {
             super::pad_templates(&any)
         });
         &TEMPLATES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_without_a_time_follows_the_one_before() {
+        assert_eq!(follow(None, 40), None);
+        assert_eq!(follow(Some((1000, None)), 40), Some(1040));
+        assert_eq!(follow(Some((1000, Some(20))), 40), Some(1020));
+        assert_eq!(follow(Some((1000, Some(900))), 40), Some(1040), "behind a hole");
     }
 }
