@@ -19,6 +19,9 @@ use crate::vaapi::{Choice, choose};
 pub struct Host<'a> {
     /// Processor cores.
     pub cores: usize,
+    /// Its libavcodec asks so late for an HEVC picture's memory that frame threads lose pictures
+    /// (`pipelines/software.toml` says how).
+    pub hevc_in_slices: bool,
     /// The GPU that the stream may use.
     pub device: Option<&'a Device>,
 }
@@ -104,7 +107,7 @@ pub fn describe(
                 };
                 backend = choice.backend();
                 reason = choice.reason.clone();
-                encode_video(stages, encode, host.cores, source, choice)?
+                encode_video(stages, encode, host, source, choice)?
             }
         }),
         _ => None,
@@ -148,7 +151,7 @@ fn decoder(
 fn encode_video(
     stages: &Stages,
     plan: &VideoEncode,
-    cores: usize,
+    host: Host<'_>,
     source: &SourceStream,
     choice: Choice<'_>,
 ) -> Result<TrackGraph, Unsupported> {
@@ -165,8 +168,11 @@ fn encode_video(
         }
         facts.extend(tone_facts(tone_map));
     }
-    let threads = if cores > 1 { (cores + 1).min(MOST_DECODER_THREADS) } else { 1 };
+    let threads = if host.cores > 1 { (host.cores + 1).min(MOST_DECODER_THREADS) } else { 1 };
     facts.insert("decoder_threads", threads.to_string());
+    if host.hevc_in_slices {
+        facts.insert("hevc_threads", "slice".to_owned());
+    }
     facts.extend(choice.facts);
     // A tone mapping takes ten bits, and gives what the encoder takes.
     let scaled = if facts.contains_key("tone_map") { Some("I420_10LE") } else { None };

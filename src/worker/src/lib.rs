@@ -19,6 +19,7 @@ pub mod format;
 pub mod frame_rate;
 pub mod gpu_encoder;
 pub mod graph;
+pub mod key_sets;
 mod light;
 pub mod link;
 pub mod mpegts;

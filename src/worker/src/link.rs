@@ -16,13 +16,14 @@ use gstreamer::prelude::*;
 use session::{Ending, Fault};
 
 use crate::graph::{Graph, Host, describe};
+use crate::key_sets::KeySets;
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
 use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
-use crate::vaapi;
+use crate::{swscale, vaapi};
 
 /// What a stream may run on.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +105,7 @@ pub fn link(
         stream.turn = turned(plan, source, *index)?;
     }
     let device = device(stages, plan, gpu.devices, video_stream.as_ref());
-    let host = Host { cores, device };
+    let host = Host { cores, hevc_in_slices: swscale::is_ffmpeg_7_1(), device };
     let graph = describe(stages, plan, host, video_stream.as_ref(), stream(&audio).as_ref())
         .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
     if !gpu.software && graph.backend == "software" && encodes_video(plan) {
@@ -140,6 +141,7 @@ pub fn link(
                 0
             },
             reorder: is_video && chain.copied && !source.has_dts(index),
+            key_sets: if chain.copied { KeySets::of(&source.caps(index)) } else { None },
             keyframes_every: keyframes(plan),
             colorimetry: bt709(plan).then(|| "bt709".to_owned()),
             halve: is_video

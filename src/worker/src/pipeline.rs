@@ -14,6 +14,7 @@ use crate::disposable::Packing;
 use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
 use crate::gpu_encoder::{self, Times};
 use crate::graph::{RAW_BUFFERS, TrackGraph};
+use crate::key_sets::KeySets;
 use crate::light;
 use crate::reorder::Reorder;
 use crate::source::{SourceError, make};
@@ -88,6 +89,8 @@ pub struct TrackSettings {
     pub late_ns: i64,
     /// Decoding times must be found from the presentation times.
     pub reorder: bool,
+    /// Parameter sets for a copied picture's keyframes.
+    pub key_sets: Option<KeySets>,
     /// Period of the keyframe grid.
     pub keyframes_every: Option<f64>,
     /// What the command says that colours are, in GStreamer's words.
@@ -294,6 +297,7 @@ fn sink(
     let gate = graph.copied.then(|| Arc::clone(&settings.gate));
     let reorder = settings.reorder.then(|| Arc::new(Mutex::new(Reorder::default())));
     let rest = reorder.clone();
+    let mut key_sets = settings.key_sets.clone();
     let mut last_caps = None;
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
@@ -320,6 +324,11 @@ fn sink(
                     let (unit, key) =
                         gpu_encoder::finish(sample.caps(), colorimetry.as_deref(), data);
                     (*data, *keyframe) = (unit.into(), key);
+                }
+                if let (Some(sets), Output::Sample { data, keyframe, .. }) =
+                    (&mut key_sets, &mut output)
+                {
+                    *data = sets.complete(std::mem::take(data), *keyframe);
                 }
                 // Only now do they travel; a sample before the start takes none along.
                 last_caps = caps;

@@ -225,7 +225,8 @@ impl Source {
         }
     }
 
-    fn caps(&self, index: usize) -> gst::Caps {
+    /// What the demuxer says that a stream is.
+    pub fn caps(&self, index: usize) -> gst::Caps {
         let pad = self.pad(index);
         pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
     }

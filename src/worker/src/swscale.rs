@@ -1,4 +1,4 @@
-//! libswscale: ffmpeg's own scaler, through the four functions that are needed.
+//! libswscale: ffmpeg's own scaler, through the few functions that are needed.
 //!
 //! `videoconvertscale` takes 3.5 ms for a 1080p frame to 720p where this takes 1.4 ms, and its
 //! filters differ from those a viewer of plain ffmpeg gets. The library is in memory anyway: the
@@ -9,7 +9,7 @@
 //! first.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_double, c_int};
+use std::ffi::{CStr, c_char, c_double, c_int, c_uint};
 use std::ptr::{self, NonNull};
 
 /// `SWS_BICUBIC`: what ffmpeg's scale filter uses unless told otherwise.
@@ -45,6 +45,15 @@ unsafe extern "C" {
         stride: *const c_int,
     ) -> c_int;
     fn sws_freeContext(context: *mut SwsContext);
+    fn swscale_version() -> c_uint;
+}
+
+/// Whether this is of ffmpeg 7.1 (libswscale 8.3, libavcodec 61.19) or newer; libavcodec itself is
+/// linked by gst-libav alone, and is of the same release.
+pub fn is_ffmpeg_7_1() -> bool {
+    const OF_7_1: c_uint = 8 << 16 | 3 << 8;
+    // SAFETY: takes nothing and returns a constant.
+    unsafe { swscale_version() >= OF_7_1 }
 }
 
 /// Size and format of a picture. `format` is ffmpeg's name of a pixel format (`yuv420p`).

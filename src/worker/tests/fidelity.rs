@@ -344,6 +344,9 @@ cases! {
     fifty_ts:                 "fifty.ts", "028", "";
     sixty:                    "sixty.mp4", "028", "";
     sixty_seek:               "sixty.mkv", "028", "ss=3";
+    // HDR that nobody maps, said to be BT.709: no value changes.
+    pq_untouched:             "pq.mkv", "028", "";
+    pq_untouched_seek:        "pq.mkv", "015", "ss=3";
     // Turned for display.
     turned_90:                "turned90.mp4", "028", "";
     turned_180:               "turned180.mp4", "028", "ss=6";

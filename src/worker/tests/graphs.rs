@@ -25,7 +25,7 @@ fn stream(stages: &Stages, caps: &str) -> SourceStream {
     }
 }
 
-const HOST: Host<'static> = Host { cores: 4, device: None };
+const HOST: Host<'static> = Host { cores: 4, hevc_in_slices: false, device: None };
 
 fn graph(change: impl FnOnce(&mut Transcode)) -> String {
     let stages = Stages::parse(SOFTWARE).unwrap();
@@ -148,6 +148,25 @@ fn device() -> gpu::Device {
     }
 }
 
+#[test]
+fn hevc_is_decoded_in_slices_where_frame_threads_lose_pictures() {
+    let stages = Stages::parse(SOFTWARE).unwrap();
+    let mut plan = plan(Path::new("in.mkv"), Path::new("out"));
+    plan.audio = None;
+    let threads = |caps, hevc_in_slices| {
+        let video = stream(&stages, caps);
+        let host = Host { hevc_in_slices, ..HOST };
+        let graph = describe(&stages, &plan, host, Some(&video), None).unwrap();
+        let nodes = graph.video.unwrap().nodes;
+        let set = nodes.iter().flat_map(|node| &node.properties);
+        let mut types = set.filter(|(name, _)| *name == "thread-type").map(|(_, v)| v.clone());
+        types.next()
+    };
+    assert_eq!(threads("video/x-h265", true).as_deref(), Some("slice"));
+    assert_eq!(threads("video/x-h265", false), None);
+    assert_eq!(threads("video/x-h264", true), None);
+}
+
 /// As [`graph`], on this GPU; with the backend and its reason in front.
 fn graph_on(
     device: &gpu::Device,
@@ -178,7 +197,7 @@ fn graph_turned(
         caps.starts_with(source.0.split(',').next().unwrap())
             && profile.is_some_and(|profile| caps.split([' ', ',', ')', ';']).any(|w| w == profile))
     });
-    let host = Host { cores: 4, device: Some(device) };
+    let host = Host { device: Some(device), ..HOST };
     let graph = describe(&stages, &plan, host, Some(&video), None).unwrap();
     let reason = graph.reason.as_ref().map_or("all on the GPU", |reason| &reason.text);
     format!("{}: {reason}\n{graph}", graph.backend)

@@ -42,6 +42,9 @@ struct State {
     grid: Option<FrameGrid>,
     keyframes: Option<KeyframeGrid>,
     previous: Option<gst::Buffer>,
+    /// Source time of the last frame that came, wanted or not, and its distance from the one before,
+    /// ns.
+    last: Option<(i64, Option<i64>)>,
     /// End of the last frame, ns of source time.
     end_ns: i64,
     segment_sent: bool,
@@ -90,6 +93,13 @@ impl State {
     }
 }
 
+/// When a frame without a time is shown: decoders give none if two frames of a container share one.
+/// It comes as long after the last one as that one after its own, but a frame's length at most: a
+/// hole before the last one says nothing of what comes after it.
+fn follow(last: Option<(i64, Option<i64>)>, length: i64) -> Option<i64> {
+    last.map(|(time, distance)| time + distance.unwrap_or(length).min(length))
+}
+
 pub struct Cadence {
     sink: gst::Pad,
     src: gst::Pad,
@@ -126,11 +136,14 @@ impl Cadence {
         else {
             return Err(gst::FlowError::NotNegotiated);
         };
-        let Some(time) = buffer.pts().and_then(|pts| config.timeline.source_ns(segment, pts))
-        else {
-            // A frame without a time has no place on the grid.
+        let stated = buffer.pts().and_then(|pts| config.timeline.source_ns(segment, pts));
+        let length = grid.time_ns(1);
+        let Some(time) = stated.or_else(|| follow(state.last, length)) else {
+            // The first frame without a time has no place on the grid.
             return Ok(Vec::new());
         };
+        let distance = state.last.map(|(last, _)| time - last).filter(|distance| *distance > 0);
+        state.last = Some((time, distance));
         if time < 0 || config.timeline.is_before_start(time) {
             return Ok(Vec::new());
         }
@@ -176,6 +189,7 @@ impl Cadence {
             gst::EventView::FlushStop(_) => {
                 let mut state = self.state();
                 state.previous = None;
+                state.last = None;
                 state.segment_sent = false;
                 drop(state);
                 self.src.push_event(event)
@@ -283,5 +297,18 @@ impl ElementImpl for Cadence {
             super::pad_templates(&any)
         });
         &TEMPLATES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_without_a_time_follows_the_one_before() {
+        assert_eq!(follow(None, 40), None);
+        assert_eq!(follow(Some((1000, None)), 40), Some(1040));
+        assert_eq!(follow(Some((1000, Some(20))), 40), Some(1020));
+        assert_eq!(follow(Some((1000, Some(900))), 40), Some(1040), "behind a hole");
     }
 }

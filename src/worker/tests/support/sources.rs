@@ -50,6 +50,17 @@ pub fn source(name: &str) -> PathBuf {
                 sound(7)
             ),
         ),
+        "pq.mkv" => clip(
+            name,
+            &format!(
+                "{} {} -c:v libx265 -preset ultrafast -pix_fmt yuv420p10le -color_primaries bt2020 \
+                 -color_trc smpte2084 -colorspace bt2020nc -x265-params log-level=error:keyint=50:\
+                 repeat-headers=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:hdr-opt=1:\
+                 max-cll=1000,400 {AAC}",
+                picture("25"),
+                sound(7)
+            ),
+        ),
         "turned90.mp4" | "turned180.mp4" | "turned270.mp4" => {
             let degrees = name.trim_start_matches("turned").trim_end_matches(".mp4");
             let film = source("film.mp4");
