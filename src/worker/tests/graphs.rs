@@ -340,7 +340,7 @@ fn tones_mapped_between_two_halves_of_a_gpu() {
     let with_settings = ToneMap {
         peak: Some(100.0),
         desaturation: Some(0.0),
-        mode: Some("lum".into()),
+        mode: Some("rgb".into()),
         ..tone_map(HdrTransfer::Pq, ToneCurve::Bt2390)
     };
     insta::assert_snapshot!(under_titles(vec![
