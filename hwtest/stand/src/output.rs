@@ -59,6 +59,7 @@ impl Output {
     /// If it can't be read, or ffprobe fails.
     pub fn read(directory: &Path, plan: &Transcode) -> Self {
         let output = &plan.output;
+        let output = output.hls().expect("segments");
         let init = match &output.container {
             Container::Fmp4 { init, .. } => Some(std::fs::read(directory.join(init)).unwrap()),
             Container::MpegTs => None,

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{Need, Transcode};
 use session::{
     Channel, Control, Ending, GatewayToWorker, Progress, Received, StreamId, WorkerToGateway,
 };
@@ -110,9 +110,7 @@ impl Run {
     /// # Panics
     /// As [`start`](Self::start).
     pub fn given_on(mut self, plan: &Transcode, device: Option<&::gpu::Device>) -> Self {
-        let mut files: Vec<File> =
-            plan.inputs.iter().map(|input| File::open(&input.path).unwrap()).collect();
-        files.push(File::open(&plan.output.directory).unwrap());
+        let files: Vec<File> = plan.needs().iter().map(open).collect();
         let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         let start = GatewayToWorker::Start {
             stream: StreamId(7),
@@ -192,4 +190,16 @@ impl Run {
 #[expect(clippy::disallowed_methods, reason = "processes and files are polled")]
 pub fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+/// Opens what a plan needs, as the hook does.
+fn open(need: &Need<'_>) -> File {
+    let path = match need {
+        Need::Input { path, .. }
+        | Need::Subtitles(path)
+        | Need::Fonts(path)
+        | Need::Output(path) => path,
+        Need::Network { network, .. } => panic!("{} needs a pipe", network.url),
+    };
+    File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

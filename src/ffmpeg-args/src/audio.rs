@@ -62,6 +62,7 @@ fn encode(unread: &mut Unread<'_>, encoder: &str) -> Verdict<AudioEncode> {
         quality: unread.read(QUALITY, decimal)?,
         sample_rate: unread.read(SAMPLE_RATE, |text| whole(text).filter(|rate| *rate > 0))?,
         volume: volume(unread)?,
+        mix: None,
     };
     if encode.bitrate.is_some() && encode.quality.is_some() {
         return Err(Passthrough::unknown("both a bit rate and a quality for the sound"));

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    AudioAction, AudioEncode, Container, Input, Keyframes, Passthrough, PassthroughKind, Plan,
-    PlaylistType, RateControl, Scale, StreamRef, StreamSelect, ToneCurve, ToneMap, Transcode, Turn,
-    Video, VideoAction, VideoEncode,
+    AudioAction, AudioEncode, Container, HlsOutput, Input, Keyframes, Output, Passthrough,
+    PassthroughKind, Plan, PlaylistType, RateControl, Scale, StreamRef, StreamSelect, Subtitles,
+    ToneCurve, ToneMap, Transcode, Turn, Video, VideoAction, VideoEncode,
 };
 
 impl Plan {
@@ -82,33 +82,45 @@ impl Transcode {
             }
             None => lines.line("sound", "none"),
         }
-        let output = &self.output;
-        let container = match &output.container {
-            Container::MpegTs => "MPEG-TS".to_owned(),
-            Container::Fmp4 { init, .. } => format!("fMP4 with {init}"),
-        };
-        lines.line(
-            "output",
-            format!(
-                "{container}, {} in {}, {} s each",
-                output.segment_name(output.start_number),
-                output.directory.display(),
-                output.segment_seconds
-            ),
-        );
-        let when = match output.playlist_type {
-            PlaylistType::Vod => "written at the end",
-            PlaylistType::Event => "written with each segment",
-        };
-        lines.line("playlist", format!("{}, {when}", output.playlist));
+        match &self.output {
+            Output::Hls(output) => explain_hls(output, lines),
+            Output::Progressive(output) => {
+                let path = self.output.path();
+                lines.line("output", format!("{}, {}", output.format.name(), path.display()));
+            }
+        }
         if self.start_at_zero {
             lines.line("time", "from the file's first timestamp (-start_at_zero)");
+        }
+        if !self.source_times {
+            lines.line("time", "from where the input begins (no -copyts)");
         }
     }
 }
 
+fn explain_hls(output: &HlsOutput, lines: &mut Lines) {
+    let container = match &output.container {
+        Container::MpegTs => "MPEG-TS".to_owned(),
+        Container::Fmp4 { init, .. } => format!("fMP4 with {init}"),
+    };
+    lines.line(
+        "output",
+        format!(
+            "{container}, {} in {}, {} s each",
+            output.segment_name(output.start_number),
+            output.directory.display(),
+            output.segment_seconds
+        ),
+    );
+    let when = match output.playlist_type {
+        PlaylistType::Vod => "written at the end",
+        PlaylistType::Event => "written with each segment",
+    };
+    lines.line("playlist", format!("{}, {when}", output.playlist));
+}
+
 fn explain_input(input: &Input) -> String {
-    let mut text = input.path.display().to_string();
+    let mut text = input.location.to_string();
     if let Some(start) = input.start_us {
         let seconds = start / 1_000_000;
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
@@ -117,6 +129,9 @@ fn explain_input(input: &Input) -> String {
         if !input.accurate {
             text.push_str(" or the keyframe before it");
         }
+    }
+    if let Some(rate) = input.read_rate {
+        _ = write!(text, ", at most {rate} times as fast as it plays");
     }
     text
 }
@@ -163,6 +178,15 @@ fn explain_encode(encode: &VideoEncode, lines: &mut Lines) {
     }
     if let Some(map) = &encode.tone_map {
         lines.line("tone mapping", explain_tone_map(map));
+    }
+    match &encode.subtitles {
+        None => {}
+        Some(Subtitles::Text(text)) => {
+            lines.line("subtitles", format!("text of {}", text.path.display()));
+        }
+        Some(Subtitles::Pictures(pictures)) => {
+            lines.line("subtitles", format!("pictures of {}", stream(pictures.source)));
+        }
     }
     if let Some((n, d)) = encode.frame_rate {
         lines.line("frame rate", format!("{n}/{d}"));

@@ -10,7 +10,7 @@ use crate::memory::{Device, Memory};
 use crate::numbers::{amount, time_us, whole};
 use crate::turning::{self, Mark};
 use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, shown};
-use crate::{Input, Passthrough, Verdict};
+use crate::{Input, Location, Passthrough, Verdict};
 
 /// Demuxers of files. Any of them may be named, or several joined by commas; the name is a hint.
 const FILE_FORMATS: &[&str] = &[
@@ -143,7 +143,9 @@ pub(crate) fn read(file: &File) -> Verdict<Source> {
     let memory = decoded_memory(&mut unread)?;
     unread.drop_effectless(EFFECTLESS)?;
     unread.finish()?;
-    Ok(Source { input: Input { path, format, start_us, accurate }, memory, mark })
+    let location = Location::File(path);
+    let input = Input { location, format, start_us, accurate, read_rate: None };
+    Ok(Source { input, memory, mark })
 }
 
 /// Accepts the flags that repair what a demuxer lacks, which every reader must do anyway. The

@@ -40,6 +40,7 @@ mod verdict;
 mod video;
 
 pub use arguments::{Arguments, parse};
+pub use describe::Need;
 pub use logged::logged_command;
 pub use plan::*;
 pub use split::split_command_line;

@@ -52,10 +52,10 @@ pub enum PassthroughKind {
     UnsupportedFeature,
 }
 
-/// A stream: inputs, what becomes of picture and sound, and the segments to write.
+/// A stream: inputs, what becomes of picture and sound, and what to write.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transcode {
-    /// Files in the order of the command line. At least one.
+    /// Inputs in the order of the command line. At least one.
     pub inputs: Vec<Input>,
     /// The picture, if the output has one.
     pub video: Option<Video>,
@@ -64,21 +64,60 @@ pub struct Transcode {
     /// `-start_at_zero`: source time counts from the container's first timestamp instead of from
     /// the container's own zero (contract 2.1.1).
     pub start_at_zero: bool,
-    /// The HLS output.
-    pub output: HlsOutput,
+    /// `-copyts`: output times are the source's. Without it (progressive output alone) they count
+    /// from where the input begins: from `-ss`, or from the container's first timestamp.
+    pub source_times: bool,
+    /// What is written.
+    pub output: Output,
 }
 
 /// One `-i`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
-    /// A local file (`file:` removed).
-    pub path: PathBuf,
+    /// Where its bytes come from.
+    pub location: Location,
     /// `-f` in front of the input, as given (`matroska`, `mov,mp4,...`). A hint only.
     pub format: Option<String>,
     /// `-ss` in microseconds; `None` without one.
     pub start_us: Option<u64>,
     /// False with `-noaccurate_seek`: output may begin at the keyframe before `start_us`.
     pub accurate: bool,
+    /// `-readrate N` (`-re` is 1): how much faster than it plays the input is read at most.
+    pub read_rate: Option<f64>,
+}
+
+/// Where an input's bytes come from (contract 0.1, input URL forms).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Location {
+    /// A local file (`file:` removed).
+    File(PathBuf),
+    /// `concat:a|b`: local files read as if they were one.
+    Files(Vec<PathBuf>),
+    /// Anything with a protocol that has to be spoken. It comes as a stream: once, from the
+    /// beginning, and it may last.
+    Network(Network),
+}
+
+/// An input that the real ffmpeg fetches and passes on unchanged, since it speaks every protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// As given.
+    pub url: String,
+    /// Options of the protocol with their values, as they stood before `-i` (`-user_agent`, ...).
+    pub options: Vec<String>,
+    /// What arrives.
+    pub delivery: Delivery,
+}
+
+/// How a network input is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Byte for byte (http, udp): the worker sees the container itself.
+    Bytes,
+    /// Unpacked and put into MPEG-TS, since the protocol has no bytes of one container (HLS, RTSP).
+    Remuxed,
 }
 
 /// A stream of an input, in ffmpeg's numbering.
@@ -157,6 +196,71 @@ pub struct VideoEncode {
     /// From HDR to SDR.
     #[serde(default)]
     pub tone_map: Option<ToneMap>,
+    /// Subtitles burnt into the picture when it has its final size and colours.
+    #[serde(default)]
+    pub subtitles: Option<Subtitles>,
+}
+
+/// Subtitles that become part of the picture (contract 2.5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subtitles {
+    /// Drawn from a file of text: ASS, SSA, SubRip, WebVTT.
+    Text(TextSubtitles),
+    /// Pictures from a stream of an input: PGS, VobSub, DVB.
+    Pictures(PictureSubtitles),
+}
+
+/// The `subtitles` filter, laid upon the picture itself or, on a GPU, upon a plane of its own
+/// (`alphasrc`). Whoever runs the plan draws at the picture's size for every picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextSubtitles {
+    /// The file (`f=`, `filename=`, or without a name). A media file if `stream` is given.
+    pub path: PathBuf,
+    /// `si=`: which of the file's subtitle streams, counted among these alone.
+    pub stream: Option<u32>,
+    /// `charenc=`: the text's encoding, as iconv(3) names it; UTF-8 without.
+    pub charset: Option<String>,
+    /// `fontsdir=`: fonts for this file alone. The directory may not exist.
+    pub fonts: Option<PathBuf>,
+    /// `setpts=PTS -N/TB` behind it: the picture's times are so much less than the text's, s.
+    pub shift_seconds: f64,
+}
+
+/// Pictures of subtitles, brought to a plane of `width` by `height` and laid over the picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureSubtitles {
+    /// The subtitle stream.
+    pub source: StreamRef,
+    /// `-canvas_size`: the size that the pictures' positions refer to, if they don't say
+    /// themselves.
+    pub canvas: Option<(u32, u32)>,
+    /// How the canvas is brought to the plane; `None` leaves it as it is.
+    pub fit: Option<SubtitleFit>,
+    /// The plane is enlarged or reduced to the picture (`overlay_vaapi=w=:h=`) instead of laid on
+    /// its upper left corner pixel by pixel (`overlay`).
+    pub stretched: bool,
+}
+
+/// How a canvas of subtitles becomes a plane. Sizes in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubtitleFit {
+    /// `scale=W:H`.
+    Exact {
+        /// `W`.
+        width: u32,
+        /// `H`.
+        height: u32,
+    },
+    /// `scale=-1:H,crop,pad=max(W\,iw):max(H\,ih):(ow-iw)/2:(oh-ih)/2:black@0,crop=W:H`: to the
+    /// height, then cut or filled up alike on both sides.
+    Height {
+        /// `W`.
+        width: u32,
+        /// `H`.
+        height: u32,
+    },
 }
 
 /// How a picture is turned.
@@ -349,8 +453,40 @@ pub struct AudioEncode {
     pub quality: Option<f64>,
     /// `-ar` in Hz.
     pub sample_rate: Option<u32>,
-    /// `volume=` as a linear factor.
+    /// `volume=` as a linear factor, behind the mix.
     pub volume: Option<f64>,
+    /// `pan=`: how the source's channels are mixed, in place of a mix by `channels` alone.
+    #[serde(default)]
+    pub mix: Option<Mix>,
+}
+
+/// A mix of channels (`pan=stereo|c0=0.5*c2+0.7*c0|...`). Channels of the source that a gain names and
+/// that aren't there are silent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mix {
+    /// Channel layout of the output by ffmpeg's name (`stereo`, `mono`).
+    pub layout: String,
+    /// One entry for each output channel, in the layout's order.
+    pub outputs: Vec<MixedChannel>,
+}
+
+/// What one output channel is made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixedChannel {
+    /// Source channel and linear factor.
+    pub gains: Vec<(SourceChannel, f64)>,
+    /// `<` in place of `=`: the gains are divided by their sum.
+    pub normalised: bool,
+}
+
+/// A channel of a source's layout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceChannel {
+    /// By place (`c0`).
+    Number(u32),
+    /// By ffmpeg's name (`FL`, `LFE`).
+    Name(String),
 }
 
 /// Codec of encoded sound.
@@ -369,6 +505,52 @@ pub enum AudioCodec {
     Opus,
     /// FLAC.
     Flac,
+    /// Vorbis.
+    Vorbis,
+}
+
+/// What is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Segments and a playlist.
+    Hls(HlsOutput),
+    /// One file, read while it grows.
+    Progressive(ProgressiveOutput),
+}
+
+/// One file, written in place from its first to its last byte (contract 2.6, 2.7, 4).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProgressiveOutput {
+    /// Directory of the file, as given.
+    pub directory: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// Its container.
+    pub format: FileFormat,
+}
+
+/// Container of a progressive output: by `-f`, else by the name's extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// `-f mp4 -movflags frag_keyframe+empty_moov+delay_moov`; with sound alone
+    /// `empty_moov+delay_moov` (`m4a`, `mp4`).
+    FragmentedMp4,
+    /// `.ts`.
+    MpegTs,
+    /// `.mkv`.
+    Matroska,
+    /// `.webm`.
+    WebM,
+    /// `.mp3`, between an ID3v2.3 head and an ID3v1 tail.
+    Mp3,
+    /// `.aac`: ADTS.
+    Adts,
+    /// `.flac`.
+    Flac,
+    /// `.ogg`, `.oga`, `.opus`.
+    Ogg,
 }
 
 /// Where and how segments are written (contract 2.1, 4).

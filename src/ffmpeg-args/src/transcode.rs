@@ -14,7 +14,7 @@ use crate::turning::Mark;
 use crate::unread::{ANY, BARE, Spellings, Unread, is_spelled, shown, value};
 use crate::video::{self, Picture};
 use crate::{
-    Container, Passthrough, Plan, StreamRef, StreamSelect, Transcode, Turn, Verdict, Video,
+    Output, Passthrough, Plan, StreamRef, StreamSelect, Transcode, Turn, Verdict, Video,
     VideoAction, audio, output,
 };
 
@@ -73,7 +73,8 @@ fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
         None => None,
     };
     let output = output::read(output, &mut unread)?;
-    check_marks(&sources, video.as_ref(), &output.container)?;
+    let output = Output::Hls(output);
+    check_marks(&sources, video.as_ref(), &output)?;
     read_video_sync(&mut unread)?;
     unread.finish()?;
     run.finish()?;
@@ -81,12 +82,12 @@ fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
         return Err(Passthrough::unknown(format!("{} behind the output", shown(setting))));
     }
     let inputs = sources.into_iter().map(|source| source.input).collect();
-    Ok(Transcode { inputs, video, audio, start_at_zero, output })
+    Ok(Transcode { inputs, video, audio, start_at_zero, source_times: true, output })
 }
 
 /// How pictures are decoded and turned is said of the encoded picture's input alone, and MP4 must
 /// not carry a mark on when the picture has been turned by it.
-fn check_marks(sources: &[Source], video: Option<&Video>, container: &Container) -> Verdict<()> {
+fn check_marks(sources: &[Source], video: Option<&Video>, output: &Output) -> Verdict<()> {
     let encode = video.and_then(|video| match &video.action {
         VideoAction::Encode(encode) => Some(encode),
         VideoAction::Copy => None,
@@ -100,7 +101,7 @@ fn check_marks(sources: &[Source], video: Option<&Video>, container: &Container)
         }
         let turned =
             encode.is_some_and(|encode| !matches!(encode.turn, Turn::AsMarked | Turn::Never));
-        let kept = source.mark == Mark::Kept && matches!(container, Container::Fmp4 { .. });
+        let kept = source.mark == Mark::Kept && output.is_mp4();
         if decoded == Some(index) && turned && kept {
             return Err(Passthrough::unknown(
                 "a turned picture in MP4 without -display_rotation 0",

@@ -153,6 +153,7 @@ fn encode(unread: &mut Unread<'_>, encoder: &str, picture: &Picture) -> Verdict<
         colour: chain.colour,
         turn: turning::settle(picture.mark, chain.turn)?,
         tone_map: chain.tone_map,
+        subtitles: None,
     };
     unread.drop_effectless(EFFECTLESS)?;
     unread.flag(&[("noautoscale", BARE)]);

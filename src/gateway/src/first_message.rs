@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use ffmpeg_args::{Container, HlsOutput, Transcode};
+use ffmpeg_args::{Need, Transcode};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use session::{HookToGateway, PROTOCOL, Received};
 
@@ -53,7 +53,8 @@ impl Job {
         }
         check_names(&transcode.output)?;
         let descriptors = first.descriptors;
-        let expected = transcode.inputs.len() + 1;
+        let needs = transcode.needs();
+        let expected = needs.len();
         if transcode.inputs.is_empty() || descriptors.len() != expected {
             return Err(Declined::new(
                 "descriptors",
@@ -64,23 +65,38 @@ impl Job {
                 ),
             ));
         }
-        let (directory, inputs) = descriptors.split_last().expect("at least one is expected");
-        for (input, descriptor) in transcode.inputs.iter().zip(inputs) {
-            check_input(descriptor).map_err(|what| {
-                Declined::new("descriptors", format!("{}: {what}", input.path.display()))
-            })?;
+        for (need, descriptor) in needs.iter().zip(&descriptors) {
+            check_need(need, descriptor)?;
         }
+        let directory = descriptors.last().expect("the output directory is always needed");
         let output = hold(directory, &transcode.output).map_err(|what| {
             Declined::new(
                 "descriptors",
-                format!("{}: {what}", transcode.output.directory.display()),
+                format!("{}: {what}", transcode.output.directory().display()),
             )
         })?;
         Ok(Self { transcode, descriptors, output })
     }
 }
 
-fn hold(directory: &OwnedFd, output: &HlsOutput) -> Result<Output, String> {
+fn check_need(need: &Need<'_>, descriptor: &OwnedFd) -> Result<(), Declined> {
+    let (name, checked) = match need {
+        Need::Input { path, .. } | Need::Subtitles(path) => {
+            (path.display().to_string(), check_input(descriptor, FileType::RegularFile))
+        }
+        Need::Network { network, .. } => {
+            (network.url.clone(), check_input(descriptor, FileType::Fifo))
+        }
+        Need::Fonts(path) => {
+            (path.display().to_string(), check_input(descriptor, FileType::Directory))
+        }
+        // Held and checked apart.
+        Need::Output(_) => return Ok(()),
+    };
+    checked.map_err(|what| Declined::new("descriptors", format!("{name}: {what}")))
+}
+
+fn hold(directory: &OwnedFd, output: &ffmpeg_args::Output) -> Result<Output, String> {
     let stat = fstat(directory).map_err(|error| error.to_string())?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return Err("the last descriptor must be the output directory".into());
@@ -89,10 +105,15 @@ fn hold(directory: &OwnedFd, output: &HlsOutput) -> Result<Output, String> {
     Output::new(own, output).map_err(|error| error.to_string())
 }
 
-fn check_input(descriptor: &OwnedFd) -> Result<(), String> {
+fn check_input(descriptor: &OwnedFd, kind: FileType) -> Result<(), String> {
     let stat = fstat(descriptor).map_err(|error| error.to_string())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err("an input must be a regular file".into());
+    if FileType::from_raw_mode(stat.st_mode) != kind {
+        return Err(match kind {
+            FileType::Fifo => "a network input must be a pipe",
+            FileType::Directory => "fonts must be a directory",
+            _ => "an input must be a regular file",
+        }
+        .into());
     }
     let flags = fcntl_getfl(descriptor).map_err(|error| error.to_string())?;
     if flags.contains(OFlags::PATH) || flags & OFlags::RWMODE != OFlags::RDONLY {
@@ -102,14 +123,14 @@ fn check_input(descriptor: &OwnedFd) -> Result<(), String> {
 }
 
 /// The names are used relative to the directory's descriptor, and must not lead out of it.
-fn check_names(output: &HlsOutput) -> Result<(), Declined> {
-    let mut names = vec![
-        format!("{}0{}", output.segment_prefix, output.segment_suffix),
-        output.playlist.clone(),
-    ];
-    if let Container::Fmp4 { init, .. } = &output.container {
-        names.push(init.clone());
-    }
+fn check_names(output: &ffmpeg_args::Output) -> Result<(), Declined> {
+    let names = match output {
+        ffmpeg_args::Output::Hls(output) => [output.segment_name(0), output.playlist.clone()]
+            .into_iter()
+            .chain(output.init_name().map(str::to_owned))
+            .collect(),
+        ffmpeg_args::Output::Progressive(output) => vec![output.name.clone()],
+    };
     for name in names {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
             return Err(Declined::new(

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use ffmpeg_args::HlsOutput;
+use ffmpeg_args::Output as Planned;
 use rustix::fs::fstat;
 
 /// One stream's output, as the same stream after a seek names it again.
@@ -33,16 +33,16 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(directory: OwnedFd, output: &HlsOutput) -> io::Result<Self> {
+    pub(crate) fn new(directory: OwnedFd, output: &Planned) -> io::Result<Self> {
         let stat = fstat(&directory)?;
+        let (prefix, suffix) = match output {
+            Planned::Hls(output) => (&output.segment_prefix, &*output.segment_suffix),
+            Planned::Progressive(output) => (&output.name, ""),
+        };
         Ok(Self {
             directory: Arc::new(directory),
-            key: OutputKey {
-                device: stat.st_dev,
-                inode: stat.st_ino,
-                prefix: output.segment_prefix.clone(),
-            },
-            suffix: output.segment_suffix.clone(),
+            key: OutputKey { device: stat.st_dev, inode: stat.st_ino, prefix: prefix.clone() },
+            suffix: suffix.to_owned(),
             next: None,
         })
     }

@@ -99,9 +99,10 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(transcode: &Transcode, key: OutputKey, hook_pid: Option<u32>) -> Self {
-        let input = transcode.inputs.first().map(|input| input.path.clone()).unwrap_or_default();
+        let input = transcode.inputs.first().map(|input| input.location.to_string());
+        let input = PathBuf::from(input.unwrap_or_default());
         let item = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let output = transcode.output.directory.join(&transcode.output.playlist);
+        let output = transcode.output.path();
         let action = transcode.video.as_ref().map(|video| &video.action);
         let (video_out, size) = match action {
             None => ("", String::new()),

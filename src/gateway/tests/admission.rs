@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::{Gateway, Hook, Setup, is_gone, kill, until};
+use ffmpeg_args::Output;
 use rustix::process::Signal;
 use session::{Control, Ending, HookToGateway, MAX_BODY, PROTOCOL};
 
@@ -102,7 +103,8 @@ fn names_must_not_lead_out_of_the_directory() {
     let gateway = Gateway::ready("");
     for prefix in ["../abc", "/etc/", "a/b"] {
         let mut transcode = gateway.transcode("");
-        transcode.output.segment_prefix = prefix.into();
+        let Output::Hls(output) = &mut transcode.output else { unreachable!("made as HLS") };
+        output.segment_prefix = prefix.into();
         let mut hook = gateway.hook_with(PROTOCOL, transcode, gateway.descriptors());
         assert!(hook.declined().contains("no bare name"));
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{Need, Subtitles, Transcode, VideoAction};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, accessat, fstat, open};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -41,8 +41,11 @@ pub enum JobError {
     /// An input without bytes.
     #[error("{0} is empty")]
     Empty(PathBuf),
+    /// A network input.
+    #[error("{0} is not a local file")]
+    Network(String),
     /// More inputs than a job carries.
-    #[error("{0} inputs, a job has at most {most}", most = MAX_DESCRIPTORS - 1)]
+    #[error("{0} files, a job has at most {most}", most = MAX_DESCRIPTORS - 1)]
     TooManyInputs(usize),
     /// An output directory that takes no files.
     #[error("cannot write to the directory {path}: {error}")]
@@ -68,9 +71,19 @@ pub enum JobError {
 /// The files of a job, open.
 #[derive(Debug)]
 pub struct Files {
-    inputs: Vec<OwnedFd>,
-    /// Where the segments go.
+    /// As in [`Transcode::needs`], without the last.
+    before: Vec<OwnedFd>,
+    /// Where the output goes.
     pub directory: OwnedFd,
+}
+
+/// Takes a directory of fonts out of a plan if it doesn't exist: Jellyfin names one always and makes
+/// it only if the film brings fonts along.
+pub fn forget_missing_fonts(transcode: &mut Transcode) {
+    let video = transcode.video.as_mut().map(|video| &mut video.action);
+    let Some(VideoAction::Encode(encode)) = video else { return };
+    let Some(Subtitles::Text(text)) = &mut encode.subtitles else { return };
+    text.fonts = text.fonts.take().filter(|path| path.exists());
 }
 
 impl Files {
@@ -79,23 +92,33 @@ impl Files {
     /// # Errors
     /// If ffmpeg would have something to complain about: it shall do so in its own words.
     pub fn open(transcode: &Transcode) -> Result<Self, JobError> {
-        if transcode.inputs.len() >= MAX_DESCRIPTORS {
-            return Err(JobError::TooManyInputs(transcode.inputs.len()));
+        let needs = transcode.needs();
+        if needs.len() > MAX_DESCRIPTORS {
+            return Err(JobError::TooManyInputs(needs.len() - 1));
         }
-        let inputs = transcode
-            .inputs
-            .iter()
-            .map(|input| open_input(&input.path))
-            .collect::<Result<_, _>>()?;
-        let directory = open_directory(&transcode.output.directory).map_err(|error| {
-            JobError::Directory { path: transcode.output.directory.clone(), error: error.into() }
-        })?;
-        Ok(Self { inputs, directory })
+        let mut before = Vec::new();
+        for need in needs {
+            before.push(match need {
+                Need::Input { path, .. } | Need::Subtitles(path) => open_input(path)?,
+                Need::Network { network, .. } => {
+                    return Err(JobError::Network(network.url.clone()));
+                }
+                Need::Fonts(path) => open_fonts(path)?,
+                Need::Output(path) => {
+                    let directory = open_directory(path).map_err(|error| JobError::Directory {
+                        path: path.into(),
+                        error: error.into(),
+                    })?;
+                    return Ok(Self { before, directory });
+                }
+            });
+        }
+        unreachable!("every plan has an output directory, and it comes last")
     }
 
     /// In the order in which a job carries them.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.inputs.iter().chain([&self.directory]).map(AsFd::as_fd).collect()
+        self.before.iter().chain([&self.directory]).map(AsFd::as_fd).collect()
     }
 }
 
@@ -113,6 +136,11 @@ fn open_input(path: &Path) -> Result<OwnedFd, JobError> {
         return Err(JobError::Empty(path.into()));
     }
     Ok(file)
+}
+
+fn open_fonts(path: &Path) -> Result<OwnedFd, JobError> {
+    open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| JobError::Unreadable { path: path.into(), error: error.into() })
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -29,7 +29,6 @@ mod progress;
 mod real;
 mod rescue;
 mod stream;
-mod summary;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -45,7 +44,6 @@ use placeholder::Placeholders;
 use process::Signals;
 use real::Tool;
 use stream::{Outcome, Setup};
-use summary::Summary;
 
 const DISABLE_VARIABLE: &str = "RENDERGATE_DISABLE";
 const ACCEPT_VARIABLE: &str = "RENDERGATE_ACCEPT_TIMEOUT_MS";
@@ -89,7 +87,8 @@ pub fn run(argv: &[OsString]) -> i32 {
     }
 }
 
-fn transcode_by_gateway(transcode: Transcode) -> Outcome {
+fn transcode_by_gateway(mut transcode: Transcode) -> Outcome {
+    job::forget_missing_fonts(&mut transcode);
     fill_standard_descriptors();
     let endpoint = std::env::var_os(ENDPOINT_VARIABLE)
         .filter(|value| !value.is_empty())
@@ -110,7 +109,7 @@ fn transcode_by_gateway(transcode: Transcode) -> Outcome {
     rescue::signals_taken(signals.before());
     let accept_by = Instant::now() + patience;
     let output = transcode.output.clone();
-    let summary = Summary(&transcode).to_string();
+    let summary = transcode.summary();
     let has_video = transcode.video.is_some();
     let endpoint = endpoint.to_string_lossy().into_owned();
     let outcome = match job::submit(socket.as_fd(), transcode, &files, accept_by) {

@@ -39,7 +39,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ffmpeg_args::{HlsOutput, PlaylistType};
+use ffmpeg_args::{Output, PlaylistType};
 use hls::directory::{create_placeholder, remove_placeholder};
 
 /// The placeholders of one stream. Clones are the same one.
@@ -56,12 +56,13 @@ struct State {
 
 impl Placeholders {
     /// For the output in this directory.
-    pub fn new(directory: OwnedFd, output: &HlsOutput) -> Self {
+    pub fn new(directory: OwnedFd, output: &Output) -> Self {
+        let hls = output.hls();
         Self(Arc::new(Mutex::new(State {
             directory,
-            prefix: output.segment_prefix.clone(),
-            suffix: output.segment_suffix.clone(),
-            open: output.playlist_type == PlaylistType::Vod,
+            prefix: hls.map(|output| output.segment_prefix.clone()).unwrap_or_default(),
+            suffix: hls.map(|output| output.segment_suffix.clone()).unwrap_or_default(),
+            open: hls.is_some_and(|output| output.playlist_type == PlaylistType::Vod),
             current: None,
         })))
     }
@@ -119,7 +120,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use ffmpeg_args::Container;
+    use ffmpeg_args::{Container, HlsOutput};
 
     fn names(dir: &tempfile::TempDir) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(dir.path())
@@ -131,7 +132,7 @@ mod tests {
     }
 
     fn placeholders(dir: &tempfile::TempDir, playlist_type: PlaylistType) -> Placeholders {
-        let output = HlsOutput {
+        let output = Output::Hls(HlsOutput {
             directory: PathBuf::from(dir.path()),
             container: Container::MpegTs,
             segment_seconds: 3.0,
@@ -142,7 +143,7 @@ mod tests {
             playlist_type,
             base_url: String::new(),
             max_delay_us: 5_000_000,
-        };
+        });
         Placeholders::new(fs::File::open(dir.path()).unwrap().into(), &output)
     }
 

@@ -41,7 +41,7 @@ fn gateway(house: &House, worker: Worker) -> JoinHandle<()> {
             let mut channel = Channel::new(OwnedFd::from(socket));
             match next(&mut channel) {
                 Next::Message(HookToGateway::Job { transcode, .. }) => {
-                    let first = transcode.output.start_number;
+                    let first = transcode.output.hls().unwrap().start_number;
                     Stream { channel, out: out.clone(), worker, first, next: first }.run();
                 }
                 // The test knocks to say that it is over.

@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use common::{Hook, House, let_pass, wait_for};
+use ffmpeg_args::Location;
 use rustix::process::Signal;
 use session::Control::{Pause, Quit, Resume};
 use session::{Ending, Fault, GatewayToHook, Progress};
@@ -22,7 +23,7 @@ fn a_job_carries_the_plan_and_open_files() {
     let hook = house.start(&house.job());
     let mut connection = gateway.connection();
     let (transcode, mut files) = connection.job();
-    assert_eq!(transcode.inputs[0].path, house.path("in.mkv"));
+    assert_eq!(transcode.inputs[0].location, Location::File(house.path("in.mkv")));
     assert_eq!(files.len(), 2);
     let directory = files.pop().unwrap();
     let mut text = String::new();
@@ -48,7 +49,7 @@ fn a_job_carries_the_plan_and_open_files() {
     assert_eq!((left.status.code(), left.stdout.as_str()), (Some(0), ""));
     let lines: Vec<_> = left.stderr.lines().collect();
     assert!(lines[0].starts_with("rendergate: stream s3 on gateway unix:"), "{lines:?}");
-    assert!(lines[0].contains("libx264"), "{lines:?}");
+    assert!(lines[0].contains("H.264"), "{lines:?}");
     assert_eq!(lines[1], "rendergate: software: x264");
     assert_eq!(lines[2], "a warning in two");
     assert!(house.recorded_arguments().is_none());

@@ -322,6 +322,8 @@ fn clock(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ffmpeg_args::Location;
+
     use super::*;
 
     fn template(kind: Kind, container: Container) -> Template {
@@ -357,12 +359,13 @@ mod tests {
             for container in [Container::Ts, Container::Fmp4] {
                 let command = template(kind, container).command();
                 let plan = transcode(&command.at(7, 600.0));
-                assert_eq!(plan.inputs[0].path, Path::new("/m/A B.mkv"));
+                let output = plan.output.hls().unwrap();
+                assert_eq!(plan.inputs[0].location, Location::File("/m/A B.mkv".into()));
                 assert_eq!(plan.inputs[0].start_us, Some(21_000_000));
-                assert_eq!(plan.output.start_number, 7);
-                assert_eq!(plan.output.directory, Path::new("/t"));
-                assert_eq!(plan.output.segment_prefix, "abc");
-                assert_eq!(plan.output.segment_suffix, container.extension());
+                assert_eq!(output.start_number, 7);
+                assert_eq!(output.directory, Path::new("/t"));
+                assert_eq!(output.segment_prefix, "abc");
+                assert_eq!(output.segment_suffix, container.extension());
                 assert_eq!(transcode(&command.at(0, 600.0)).inputs[0].start_us, None);
             }
         }
@@ -386,9 +389,9 @@ mod tests {
             .into_directory(Path::new("/else"))
             .from_input(Path::new("/in.mkv"));
         let plan = transcode(&command.at(2, 600.0));
-        assert_eq!(plan.inputs[0].path, Path::new("/in.mkv"));
+        assert_eq!(plan.inputs[0].location, Location::File("/in.mkv".into()));
         assert_eq!(plan.inputs[0].start_us, Some(6_000_000));
-        assert_eq!(plan.output.directory, Path::new("/else"));
+        assert_eq!(plan.output.directory(), Path::new("/else"));
         assert_eq!(command.segment(-1), Path::new("/else/abc-1.mp4"));
         assert!(command.has_init);
     }

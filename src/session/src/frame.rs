@@ -35,7 +35,7 @@ use serde::de::DeserializeOwned;
 pub const MAX_BODY: usize = 256 * 1024;
 /// Most descriptors of one frame: eight inputs are more than Jellyfin ever names, plus the
 /// output directory.
-pub const MAX_DESCRIPTORS: usize = 9;
+pub const MAX_DESCRIPTORS: usize = 64;
 const MAGIC: u16 = 0x5247;
 const HEADER: usize = 8;
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Invariants:
-//! - The first message of a hook is [`HookToGateway::Job`], with the inputs and then the output
-//!   directory as descriptors. The answer is `Accepted` or `Declined`; until `Committed` the hook
+//! - The first message of a hook is [`HookToGateway::Job`], with the descriptors of
+//!   [`Transcode::needs`]. The answer is `Accepted` or `Declined`; until `Committed` the hook
 //!   may still run the real ffmpeg instead.
 //! - A lost connection is a message too: to the gateway it says that the hook is gone (the stream
 //!   ends), to the hook that the gateway is gone.
@@ -21,7 +21,7 @@ use gpu::{Device, Reason};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl fmt::Display for StreamId {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum HookToGateway {
-    /// A stream to run. Descriptors: one per input, read only, in order; then the output directory.
+    /// A stream to run. Descriptors: one for each of [`Transcode::needs`], in order.
     Job {
         /// [`PROTOCOL`] of the hook.
         protocol: u32,

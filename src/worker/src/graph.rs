@@ -216,6 +216,7 @@ fn encode_audio(
         AudioCodec::Mp3 => "mp3",
         AudioCodec::Opus => "opus",
         AudioCodec::Flac => "flac",
+        AudioCodec::Vorbis => "vorbis",
     };
     let encoder =
         stages.encoder(codec).ok_or_else(|| lacking(stages, format!("encoder for {codec}")))?;

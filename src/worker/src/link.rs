@@ -4,12 +4,11 @@
 //! here, from what the sources have shown; what it says of codecs is `graph`'s.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use ffmpeg_args::{Container, Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
+use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -17,6 +16,7 @@ use session::{Ending, Fault};
 
 use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
+use crate::opened::Bytes;
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::source::{Kind, Source, SourceError};
@@ -55,7 +55,7 @@ pub fn open_sources(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
-    files: Vec<OwnedFd>,
+    files: Vec<Bytes>,
 ) -> Result<Vec<Option<Source>>, Ending> {
     let wanted: Vec<(StreamRef, Kind)> = plan
         .video
@@ -70,7 +70,7 @@ pub fn open_sources(
         sources.push(if here.is_empty() {
             None
         } else {
-            Some(Source::open(pipeline, stages, file, &here)?)
+            Some(Source::open(pipeline, stages, file.into_file()?, &here)?)
         });
     }
     Ok(sources)
@@ -202,7 +202,7 @@ fn turned(
     let Some(VideoAction::Encode(encode)) = plan.video.as_ref().map(|video| &video.action) else {
         return Ok(None);
     };
-    let mp4 = matches!(plan.output.container, Container::Fmp4 { .. });
+    let mp4 = plan.output.is_mp4();
     rotation(encode.turn, source.orientation(index).as_deref(), mp4).map_err(|mark| SourceError {
         message: format!("the picture is marked {mark}, which isn't applied here"),
         fault: Fault::Unsupported,

@@ -32,6 +32,7 @@ use session::{
 
 use crate::elements;
 use crate::link::{Gpu, Linked, link, open_sources};
+use crate::opened::Opened;
 use crate::pipeline::Output;
 use crate::source::describe_error;
 use crate::stages::Stages;
@@ -164,16 +165,15 @@ impl Clock {
 }
 
 impl Stream {
-    fn run(order: Order<'_>, channel: Channel, mut descriptors: Vec<OwnedFd>) -> Ending {
-        let directory = descriptors.pop();
-        let (Some(directory), true) = (directory, descriptors.len() == order.plan.inputs.len())
-        else {
-            return failed("expected one descriptor per input and one directory", Fault::Gateway);
+    fn run(order: Order<'_>, channel: Channel, descriptors: Vec<OwnedFd>) -> Ending {
+        let opened = match Opened::sort(order.plan, descriptors) {
+            Ok(opened) => opened,
+            Err(ending) => return ending,
         };
         let Ok(socket) = channel.socket().try_clone() else {
             return failed("out of file descriptors", Fault::Worker);
         };
-        match Self::start(order, channel, descriptors, directory) {
+        match Self::start(order, channel, opened) {
             Ok((mut stream, linked)) => {
                 let message = WorkerToGateway::Running {
                     backend: linked.backend.to_owned(),
@@ -195,14 +195,9 @@ impl Stream {
     }
 
     /// Builds and starts the graph; returns it with what was built.
-    fn start(
-        order: Order<'_>,
-        channel: Channel,
-        files: Vec<OwnedFd>,
-        directory: OwnedFd,
-    ) -> Result<(Self, Linked), Ending> {
+    fn start(order: Order<'_>, channel: Channel, opened: Opened) -> Result<(Self, Linked), Ending> {
         let pipeline = gst::Pipeline::new();
-        let started = Self::start_in(&pipeline, order, channel, files, directory);
+        let started = Self::start_in(&pipeline, order, channel, opened);
         if started.is_err() {
             let _ = pipeline.set_state(gst::State::Null);
         }
@@ -213,8 +208,7 @@ impl Stream {
         pipeline: &gst::Pipeline,
         order: Order<'_>,
         channel: Channel,
-        files: Vec<OwnedFd>,
-        directory: OwnedFd,
+        opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
         let Order { stages, id, plan, gpu } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
@@ -223,7 +217,7 @@ impl Stream {
             .set_state(gst::State::Paused)
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
         let gate = Arc::new(Gate::default());
-        let sources = open_sources(pipeline, stages, plan, files)?;
+        let sources = open_sources(pipeline, stages, plan, opened.inputs)?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
         let (send, outputs) = sync_channel(CHANNEL);
@@ -232,7 +226,8 @@ impl Stream {
             link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
-        let writer = Writer::new(plan, linked.copied.clone(), directory, tag, Arc::clone(&socket));
+        let writer =
+            Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
         listen(channel, wake);
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,

@@ -164,6 +164,9 @@ impl Writer {
         if tracks.len() < self.formats.len() && numbers[0].is_none() {
             return Err(failed("the picture has no frames", Fault::Input));
         }
+        let Some(output) = self.plan.output.hls().cloned() else {
+            return Err(failed("progressive output isn't written here", Fault::Unsupported));
+        };
         let Some(directory) = self.directory.take() else { return Ok(()) };
         let socket = Arc::clone(&self.socket);
         let observer = move |event| {
@@ -175,9 +178,8 @@ impl Writer {
             };
             let _ = session::send(socket.as_fd(), &message, &[]);
         };
-        let mut segmenter =
-            Segmenter::new(directory, self.plan.output.clone(), tracks, &self.tag, observer)
-                .map_err(|error| write_failed(&error))?;
+        let mut segmenter = Segmenter::new(directory, output, tracks, &self.tag, observer)
+            .map_err(|error| write_failed(&error))?;
         for sample in self.waiting.drain(..) {
             segmenter.push(sample).map_err(|error| write_failed(&error))?;
         }

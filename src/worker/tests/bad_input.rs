@@ -184,7 +184,7 @@ fn a_mark_that_should_be_carried_on() {
     let case = Case::new();
     let mut plan = case.plan(&turned);
     encode_of(&mut plan).turn = Turn::Never;
-    plan.output.container =
+    support::case::hls_of(&mut plan).container =
         Container::Fmp4 { init: "abc-1.mp4".into(), absolute: true, skip_sidx: false };
     refused(&case, &plan, Fault::Unsupported, "marked rotate-");
     // Copied pictures are turned by whoever shows them.
@@ -218,7 +218,7 @@ fn played_over(case: &Case, plan: &Transcode) -> Report {
     ended(case, &report, &Ending::Complete);
     let (segments, progress) = (report.segments.len(), report.progress);
     let whole = segments >= 4 && progress.position_us > 11_500_000;
-    let (input, said) = (&plan.inputs[0].path, &report.lines);
+    let (input, said) = (&plan.inputs[0].location.paths()[0], &report.lines);
     assert!(whole, "{}: {segments} segments, {progress:?}, {said:?}", input.display());
     report
 }

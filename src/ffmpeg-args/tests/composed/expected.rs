@@ -2,8 +2,8 @@
 
 use ffmpeg_args::{
     Audio, AudioAction, AudioCodec, AudioEncode, ColourTags, Container, Deinterlace, HdrTransfer,
-    HlsOutput, Input, Keyframes, PlaylistType, RateControl, Scale, StreamRef, StreamSelect,
-    ToneCurve, ToneMap, Transcode, Turn, Video, VideoAction, VideoCodec, VideoEncode,
+    HlsOutput, Input, Keyframes, Location, Output, PlaylistType, RateControl, Scale, StreamRef,
+    StreamSelect, ToneCurve, ToneMap, Transcode, Turn, Video, VideoAction, VideoCodec, VideoEncode,
 };
 
 use crate::recipe::{Backend, ID, Picture, Recipe, Sound, Tone, Version};
@@ -12,7 +12,8 @@ impl Recipe {
     /// The plan that this request must become.
     pub fn expected(&self) -> Transcode {
         let input = |extension: &str, format: Option<&str>| Input {
-            path: format!("/media/{}{extension}", self.title).into(),
+            location: Location::File(format!("/media/{}{extension}", self.title).into()),
+            read_rate: None,
             format: format.map(str::to_owned),
             start_us: self.start.map(|start| start * self.seconds() * 1_000_000 + 250_000),
             accurate: !self.seeks_inexactly(),
@@ -28,7 +29,8 @@ impl Recipe {
             video: self.expected_video(),
             audio: self.expected_audio(),
             start_at_zero: copied || (encoded && self.subtitles),
-            output: self.expected_output(),
+            source_times: true,
+            output: Output::Hls(self.expected_output()),
         }
     }
 
@@ -48,6 +50,7 @@ impl Recipe {
         let wide = quick_sync && self.version >= Version::V10_11;
         let own = |text: &str| text.to_owned();
         VideoEncode {
+            subtitles: None,
             codec: if self.hevc { VideoCodec::Hevc } else { VideoCodec::H264 },
             encoder: own(self.encoder(backend)),
             rate: RateControl {
@@ -177,6 +180,7 @@ impl Recipe {
             bitrate,
             quality,
             sample_rate: Some(48000),
+            mix: None,
             volume: (self.picture != Picture::None).then_some(2.0),
         };
         let copied = self.sound == Sound::Copy;

@@ -99,9 +99,10 @@ fn check_sound(transcode: &Transcode) -> Result<(), TestCaseError> {
     for input in video.into_iter().chain(audio) {
         prop_assert!(input < transcode.inputs.len());
     }
-    prop_assert!(transcode.output.segment_seconds > 0.0);
-    let name = transcode.output.segment_name(7);
-    prop_assert_eq!(transcode.output.segment_number(&name), Some(7));
+    let output = transcode.output.hls().expect("an HLS output");
+    prop_assert!(output.segment_seconds > 0.0);
+    let name = output.segment_name(7);
+    prop_assert_eq!(output.segment_number(&name), Some(7));
     let json = serde_json::to_string(transcode).expect("every plan can be sent");
     let back: Transcode = serde_json::from_str(&json).expect("every plan can be received");
     prop_assert_eq!(&back, transcode);

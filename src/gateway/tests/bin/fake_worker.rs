@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{HlsOutput, Transcode};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, StreamId, WorkerToGateway,
@@ -144,6 +144,10 @@ enum Wish {
 }
 
 impl Run {
+    fn hls(&self) -> &HlsOutput {
+        self.transcode.output.hls().expect("jobs of these tests have segments")
+    }
+
     fn run(&mut self) -> Option<Ending> {
         if self.script.hang {
             forever();
@@ -166,7 +170,7 @@ impl Run {
         }
         tell(&self.channel, &WorkerToGateway::Committed);
         let started = Instant::now();
-        let first = self.transcode.output.start_number;
+        let first = self.hls().start_number;
         for count in 0.. {
             if self.script.segments == Some(count) {
                 return Some(self.end(first + count, Ending::Complete));
@@ -208,7 +212,7 @@ impl Run {
     }
 
     fn name(&self, number: u64) -> String {
-        let output = &self.transcode.output;
+        let output = self.hls();
         format!("{}{number}{}", output.segment_prefix, output.segment_suffix)
     }
 

@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::{Container, HlsOutput, Input, PlaylistType, Transcode};
+use ffmpeg_args::{Container, HlsOutput, Input, Location, Output, PlaylistType, Transcode};
 use rustix::process::{Pid, Signal, kill_process};
 use session::{
     Channel, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Received, StreamId,
@@ -244,7 +244,8 @@ impl Gateway {
     pub fn transcode(&self, script: &str) -> Transcode {
         Transcode {
             inputs: vec![Input {
-                path: self.input(),
+                location: Location::File(self.input()),
+                read_rate: None,
                 format: Some(script.into()),
                 start_us: None,
                 accurate: true,
@@ -252,7 +253,8 @@ impl Gateway {
             video: None,
             audio: None,
             start_at_zero: false,
-            output: HlsOutput {
+            source_times: true,
+            output: Output::Hls(HlsOutput {
                 directory: self.out(),
                 container: Container::MpegTs,
                 segment_seconds: 3.0,
@@ -263,7 +265,7 @@ impl Gateway {
                 playlist_type: PlaylistType::Vod,
                 base_url: String::new(),
                 max_delay_us: 5_000_000,
-            },
+            }),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ffmpeg_args::{Container, Transcode};
+use ffmpeg_args::{Container, HlsOutput, Output, Transcode};
 use session::{Ending, Fault};
 
 use super::{Report, Run, clip, plan};
@@ -32,9 +32,18 @@ pub fn long() -> PathBuf {
 
 /// Turns a plan's output into fMP4.
 pub fn to_fmp4(plan: &mut Transcode) {
-    plan.output.container =
+    let output = hls_of(plan);
+    output.container =
         Container::Fmp4 { init: "abc-1.mp4".into(), absolute: true, skip_sidx: false };
-    plan.output.segment_suffix = ".mp4".into();
+    output.segment_suffix = ".mp4".into();
+}
+
+/// The segments of a plan.
+pub fn hls_of(plan: &mut Transcode) -> &mut HlsOutput {
+    match &mut plan.output {
+        Output::Hls(output) => output,
+        Output::Progressive(output) => panic!("{output:?}"),
+    }
 }
 
 /// A folder for one case.

@@ -15,7 +15,8 @@ pub fn plan(input: &Path, directory: &Path) -> Transcode {
     let first = |stream| StreamRef { input: 0, stream };
     Transcode {
         inputs: vec![Input {
-            path: input.to_owned(),
+            location: Location::File(input.to_owned()),
+            read_rate: None,
             format: None,
             start_us: None,
             accurate: true,
@@ -34,10 +35,12 @@ pub fn plan(input: &Path, directory: &Path) -> Transcode {
                 quality: None,
                 sample_rate: None,
                 volume: None,
+                mix: None,
             }),
         }),
         start_at_zero: false,
-        output: HlsOutput {
+        source_times: true,
+        output: Output::Hls(HlsOutput {
             directory: directory.to_owned(),
             container: Container::MpegTs,
             segment_seconds: 3.0,
@@ -48,12 +51,13 @@ pub fn plan(input: &Path, directory: &Path) -> Transcode {
             playlist_type: PlaylistType::Vod,
             base_url: String::new(),
             max_delay_us: 5_000_000,
-        },
+        }),
     }
 }
 
 fn encode() -> VideoEncode {
     VideoEncode {
+        subtitles: None,
         codec: VideoCodec::H264,
         encoder: "libx264".into(),
         rate: RateControl {
