@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use session::HookToGateway;
+use session::{GatewayToHook, HookToGateway, PROTOCOL};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -42,6 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a job waits for its predecessor in the same directory to be cleared away. Longer than
 /// a worker's grace, shorter than a hook's patience; beyond it two writers are the lesser evil.
 const CLEARING_LIMIT: Duration = Duration::from_millis(2500);
+/// How long a hook that asks for the GPU's driver waits for the first look at it.
+const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Beyond `streams.quit_seconds`, for clearing away.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// Threads for what may wait on a disk. They end when idle.
@@ -272,6 +274,13 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             return Ok(());
         }
     };
+    if let HookToGateway::Driver { protocol: PROTOCOL } = first.message {
+        let driver = context.gpus.driver(FIRST_LOOK_LIMIT).await;
+        // A hook that has gone wants to know nothing any more.
+        let _ = hook.queue(&GatewayToHook::Driver { driver }, Vec::new());
+        let _ = hook.flush(LAST_GRACE).await;
+        return Ok(());
+    }
     let checked = tokio::task::spawn_blocking(|| Job::check(first)).await;
     let admitted = match checked {
         Ok(Ok(job)) => admit(context, job, peer).await,

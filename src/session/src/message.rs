@@ -55,6 +55,12 @@ pub enum HookToGateway {
     },
     /// A key from Jellyfin, or a signal.
     Control(Control),
+    /// In place of a job: which VA-API driver do streams run on? The answer is
+    /// [`GatewayToHook::Driver`].
+    Driver {
+        /// [`PROTOCOL`] of the hook.
+        protocol: u32,
+    },
 }
 
 /// What the viewer's side asks of a running stream.
@@ -108,6 +114,11 @@ pub enum GatewayToHook {
     },
     /// The stream is over; the last message.
     Ended(Ending),
+    /// The answer to [`HookToGateway::Driver`]; the last message.
+    Driver {
+        /// The driver's own name and version, of the GPU that the next stream would get.
+        driver: Option<String>,
+    },
 }
 
 /// How far a stream is.

@@ -128,7 +128,7 @@ pub fn link(
         let is_video = track == 0 && plan.video.is_some();
         let settings = TrackSettings {
             track,
-            timeline: timeline(plan, input, source),
+            timeline: timeline(plan, input, source, index),
             rate: if is_video { video_rate(plan, source, index) } else { None },
             capped: is_video && cap(plan).is_some(),
             // It is the software deinterlacer that keeps the last field.
@@ -226,13 +226,13 @@ fn one_line(graph: &Graph) -> String {
 }
 
 /// Source time of an input's streams, and where output begins.
-fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
+fn timeline(plan: &Transcode, input: usize, source: &Source, index: usize) -> Timeline {
     let first = source.start_ns();
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
     let zero = if plan.start_at_zero { first } else { 0 };
     let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first - zero);
     Timeline {
-        offset_ns: source.buffer_offset_ns() - zero,
+        offset_ns: source.buffer_offset_ns(index) - zero,
         start_ns: start.filter(|_| plan.inputs[input].accurate),
     }
 }

@@ -26,6 +26,9 @@ pub struct Track {
     pub timescale: Option<u32>,
     /// Frame rate, if the table gives every frame the same length.
     pub rate: Option<Rate>,
+    /// How much earlier than its timestamps a track is, ns: what an encoder of sound puts before it
+    /// (Matroska's `CodecDelay`).
+    pub delay_ns: i64,
     /// An edit list shows other parts of the track than all of it.
     pub edited: bool,
 }
@@ -125,7 +128,7 @@ fn track_of(trak: &[u8]) -> Option<Track> {
     let rate = lengths.zip(timescale).and_then(|(table, scale)| constant_rate(table, scale));
     let edits = boxes(trak, *b"edts").next().and_then(|edits| boxes(edits, *b"elst").next());
     let edited = edits.zip(timescale).is_some_and(|(list, scale)| is_edited(list, scale));
-    Some(Track { id: id.into(), timescale, rate, edited })
+    Some(Track { id: id.into(), timescale, rate, edited, delay_ns: 0 })
 }
 
 /// The rate if all frames last equally long; the last one may differ.
@@ -169,6 +172,7 @@ const TRACKS: u64 = 0x1654_AE6B;
 const CLUSTER: u64 = 0x1F43_B675;
 const TRACK_ENTRY: u64 = 0xAE;
 const TRACK_NUMBER: u64 = 0xD7;
+const CODEC_DELAY: u64 = 0x56AA;
 const TRACK_TYPE: u64 = 0x83;
 /// Picture, sound, subtitles, metadata: the types that ffmpeg makes a stream of.
 const COUNTED: [u64; 4] = [0x01, 0x02, 0x11, 0x21];
@@ -227,9 +231,14 @@ fn track_entries(data: &[u8]) -> Vec<Track> {
                 Some(body.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
             };
             let counted = COUNTED.contains(&value(TRACK_TYPE)?);
-            // Nearly every file has the default scale, a millisecond.
-            let track =
-                Track { id: value(TRACK_NUMBER)?, timescale: Some(1000), ..Track::default() };
+            let delay = value(CODEC_DELAY).unwrap_or(0);
+            let track = Track {
+                id: value(TRACK_NUMBER)?,
+                // Nearly every file has the default scale, a millisecond.
+                timescale: Some(1000),
+                delay_ns: i64::try_from(delay).unwrap_or(0),
+                ..Track::default()
+            };
             counted.then_some(track)
         })
         .collect()
@@ -276,7 +285,8 @@ mod tests {
         ]
         .concat();
         let tracks = tables(&file, "video/quicktime").unwrap();
-        let track = |id, scale, rate| Track { id, timescale: Some(scale), rate, edited: false };
+        let track =
+            |id, scale, rate| Track { id, timescale: Some(scale), rate, ..Track::default() };
         assert_eq!(tracks[0], track(3, 24_000, Some((24_000, 1001))));
         assert_eq!(tracks[1], track(1, 90_000, None));
         for length in 0..file.len() {
