@@ -215,7 +215,7 @@ async fn wait_for_worker(
                     HookToGateway::Control(Control::Quit) => return Err(Waited::Quit),
                     // Nothing runs that could be paused.
                     HookToGateway::Control(_) => {}
-                    HookToGateway::Job { .. } => return Err(Waited::HookGone),
+                    HookToGateway::Job { .. } | HookToGateway::Driver { .. } => return Err(Waited::HookGone),
                 },
                 _ => return Err(Waited::HookGone),
             },
