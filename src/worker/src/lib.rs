@@ -22,6 +22,7 @@ pub mod graph;
 pub mod key_sets;
 mod light;
 pub mod link;
+pub mod mix;
 pub mod mpegts;
 pub mod opened;
 mod pads;
