@@ -25,6 +25,7 @@ pub mod link;
 pub mod mix;
 pub mod mpegts;
 pub mod opened;
+pub mod outline;
 mod pads;
 pub mod parsed;
 pub mod pipeline;
