@@ -11,6 +11,7 @@
 //! - The process lives for one stream and no longer than its gateway.
 #![deny(unsafe_code)]
 
+pub mod best;
 pub mod cadence;
 pub mod canvas;
 pub mod disposable;
@@ -24,9 +25,11 @@ mod light;
 pub mod link;
 pub mod mpegts;
 pub mod opened;
+mod pace;
 mod pads;
 pub mod parsed;
 pub mod pipeline;
+pub mod reading;
 pub mod reorder;
 pub mod run;
 pub mod size;

@@ -10,7 +10,6 @@ mod scale;
 mod tone_map;
 mod trim;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gstreamer as gst;
@@ -19,6 +18,7 @@ use gstreamer::prelude::*;
 use gstreamer_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferSuccess};
 
 use crate::canvas::Canvases;
+use crate::reading::Reading;
 
 pub use cadence::CadenceConfig;
 pub use trim::TrimConfig;
@@ -34,7 +34,7 @@ glib::wrapper! {
 }
 
 glib::wrapper! {
-    /// A file by its descriptor.
+    /// An input by its descriptors.
     pub struct FileSource(ObjectSubclass<file::FileSource>)
         @extends gstreamer_base::BaseSrc, gst::Element, gst::Object;
 }
@@ -60,11 +60,11 @@ impl Cadence {
 }
 
 impl FileSource {
-    /// A source of this file.
-    pub fn new(file: Arc<OwnedFd>) -> Self {
+    /// A source of this input.
+    pub fn new(reading: Arc<Reading>) -> Self {
         use glib::subclass::prelude::*;
         let source: Self = glib::Object::new();
-        source.imp().set_file(file);
+        source.imp().set_reading(reading);
         source
     }
 }
