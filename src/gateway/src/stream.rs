@@ -306,6 +306,17 @@ impl Stream<'_> {
         }
     }
 
+    /// For its input, which can't be too late.
+    fn it_waits(&mut self) {
+        match self.deadline {
+            Some((_, Late::Running)) => {
+                let at = Instant::now() + duration(self.limits.running_seconds);
+                self.deadline = Some((at, Late::Running));
+            }
+            _ => self.it_moves(),
+        }
+    }
+
     fn hear_hook(&mut self, message: HookToGateway) -> Result<(), Outcome> {
         let HookToGateway::Control(control) = message else {
             self.context.metrics.bad_connection("second_job");
@@ -345,8 +356,10 @@ impl Stream<'_> {
             WorkerToGateway::Running { backend, node, reason, description } => {
                 self.hear_running(backend, node, reason, description)
             }
-            WorkerToGateway::Alive { decoded } => {
-                if std::mem::replace(&mut self.decoded, decoded) != decoded {
+            WorkerToGateway::Alive { decoded, waiting } => {
+                if waiting {
+                    self.it_waits();
+                } else if std::mem::replace(&mut self.decoded, decoded) != decoded {
                     self.it_moves();
                 }
                 return Ok(());

@@ -21,7 +21,7 @@ use gpu::{Device, Reason};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -210,10 +210,13 @@ pub enum WorkerToGateway {
         /// One line for people.
         description: String,
     },
-    /// The stream moves, though nothing may come of it yet; twice a second.
+    /// The stream moves or waits, though nothing may come of it yet; twice a second, from the start.
     Alive {
         /// Pictures and sounds decoded (or packets copied) so far, those before the start too.
         decoded: u64,
+        /// It waits for its input: for a network that sends nothing, or for the time at which
+        /// `-readrate` lets the next packet pass. That may last, and isn't standing still.
+        waiting: bool,
     },
     /// See [`GatewayToHook::Committed`].
     Committed,

@@ -16,13 +16,15 @@ use session::{Ending, Fault};
 
 use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
-use crate::opened::Bytes;
+use crate::pace;
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
+use crate::reading::Reading;
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
 use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
+use crate::writer::failed;
 use crate::{swscale, vaapi};
 
 /// What a stream may run on.
@@ -55,7 +57,7 @@ pub fn open_sources(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
-    files: Vec<Bytes>,
+    readings: &[Arc<Reading>],
 ) -> Result<Vec<Option<Source>>, Ending> {
     let wanted: Vec<(StreamRef, Kind)> = plan
         .video
@@ -64,13 +66,17 @@ pub fn open_sources(
         .chain(plan.audio.iter().map(|audio| (audio.source, Kind::Audio)))
         .collect();
     let mut sources = Vec::new();
-    for (index, file) in files.into_iter().enumerate() {
+    for (index, reading) in readings.iter().enumerate() {
+        if reading.is_pipe() && plan.inputs[index].start_us.is_some_and(|start| start > 0) {
+            // ffmpeg asks the server for the place.
+            return Err(failed("a network input isn't begun in its middle", Fault::Unsupported));
+        }
         let here: Vec<_> =
             wanted.iter().copied().filter(|(source, _)| source.input == index).collect();
         sources.push(if here.is_empty() {
             None
         } else {
-            Some(Source::open(pipeline, stages, file.into_file()?, &here)?)
+            Some(Source::open(pipeline, stages, Arc::clone(reading), &here)?)
         });
     }
     Ok(sources)
@@ -155,6 +161,9 @@ pub fn link(
         let end = announced_end(source, index, &settings.timeline);
         announced_end_ns = end.into_iter().chain(announced_end_ns).min();
         let sink = build_track(pipeline, chain, &settings, output)?;
+        if let Some(rate) = plan.inputs[input].read_rate.filter(|rate| *rate > 0.0) {
+            pace::attend(&sink, settings.timeline, rate, gate);
+        }
         source.pad(index).link(&sink).map_err(|error| SourceError {
             message: format!("can't link {}: {error}", chain.one_line()),
             fault: Fault::Worker,
@@ -211,6 +220,10 @@ fn turned(
 
 /// When a stream should end by its file's header, ns of source time.
 fn announced_end(source: &Source, index: usize, timeline: &Timeline) -> Option<i64> {
+    if source.is_network() {
+        // What has come so far says nothing of the end.
+        return None;
+    }
     let length = source.pad(index).query_duration::<gst::ClockTime>()?;
     Some(length.nseconds().cast_signed() + LEAD_NS.cast_signed() + timeline.offset_ns)
 }

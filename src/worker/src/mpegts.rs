@@ -3,49 +3,64 @@
 //! `tsdemux` counts from the first clock reference; ffmpeg keeps the stream's own 33-bit times
 //! (ISO/IEC 13818-1, 2.4.3.7). One packet of the stream tells the difference between the two.
 
-use std::os::fd::BorrowedFd;
+use crate::reading::Reading;
 
 const PACKET: usize = 188;
 const SYNC: u8 = 0x47;
-/// As much of the file as is searched for a first timestamp.
+/// As much of the input as is searched.
 const SEARCH: usize = 4 * 1024 * 1024;
+/// The same of a pipe for program maps: a tuner leaves those of other programs out, and the bytes
+/// take as long to come as they play.
+const SEARCH_PIPE: usize = 256 * 1024;
+/// Too little to see where packets begin.
+const FEWEST: usize = 2048;
+/// Read at once at least.
+const PIECE: usize = 64 * 1024;
 
 /// First presentation time of the elementary stream `pid` in ns; `None` if none is found in the
 /// first megabytes.
-pub fn first_pts_ns(file: BorrowedFd<'_>, pid: u16) -> Option<i64> {
-    let mut data = vec![0; SEARCH];
-    let mut filled = 0;
-    while filled < data.len() {
-        match rustix::io::pread(file, &mut data[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-        if let Some(pts) = find(&data[..filled], pid) {
-            return Some(pts);
-        }
-    }
-    None
+pub fn first_pts_ns(input: &Reading, pid: u16) -> Option<i64> {
+    search(input, SEARCH, |data, _| find(data, pid))
 }
 
 /// The elementary streams in the order in which the program maps name them, which is the order in
 /// which ffmpeg counts them. Empty if no map is found in the first megabytes.
-pub fn elementary_streams(file: BorrowedFd<'_>) -> Vec<u16> {
-    let mut data = vec![0; SEARCH];
-    let mut filled = 0;
-    while filled < data.len() {
-        match rustix::io::pread(file, &mut data[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return Vec::new(),
-        }
-    }
-    streams_of(&data[..filled])
+pub fn elementary_streams(input: &Reading) -> Vec<u16> {
+    let most = if input.is_pipe() { SEARCH_PIPE } else { SEARCH };
+    let found = search(input, most, |data, is_last| {
+        let (streams, complete) = streams_of(data);
+        (complete || is_last).then_some(streams)
+    });
+    found.unwrap_or_default()
 }
 
-fn streams_of(data: &[u8]) -> Vec<u16> {
+/// Reads more and more of an input's beginning until `look` has found something; it is told when
+/// there is no more.
+fn search<T>(
+    input: &Reading,
+    most: usize,
+    mut look: impl FnMut(&[u8], bool) -> Option<T>,
+) -> Option<T> {
+    let mut data = Vec::new();
+    loop {
+        let filled = data.len();
+        // As much again, so that looking anew costs no more than reading.
+        data.resize((filled * 2).clamp(PIECE, most), 0);
+        let read = input.read_some_at(filled as u64, &mut data[filled..]).ok()?;
+        data.truncate(filled + read);
+        let is_last = read == 0 || data.len() == most;
+        if data.len() < FEWEST && !is_last {
+            continue;
+        }
+        let found = look(&data, is_last);
+        if found.is_some() || is_last {
+            return found;
+        }
+    }
+}
+
+/// The streams of all maps, and whether every program had one.
+fn streams_of(data: &[u8]) -> (Vec<u16>, bool) {
     let mut maps: Vec<u16> = Vec::new();
     let mut streams = Vec::new();
     let mut seen = Vec::new();
@@ -72,11 +87,11 @@ fn streams_of(data: &[u8]) -> Vec<u16> {
             seen.push(pid);
             streams.extend(map_entries(body));
             if seen.len() == maps.len() {
-                break;
+                return (streams, true);
             }
         }
     }
-    streams
+    (streams, false)
 }
 
 /// What lies between a section's header and its check sum, once it is complete.
@@ -180,7 +195,7 @@ mod tests {
         for _ in 0..4 {
             data.extend(packet(0x1fff, &[]));
         }
-        assert_eq!(streams_of(&data), [258, 272]);
-        assert_eq!(streams_of(&data[..200]), Vec::<u16>::new());
+        assert_eq!(streams_of(&data), (vec![258, 272], true));
+        assert_eq!(streams_of(&data[..200]), (Vec::new(), false));
     }
 }

@@ -10,6 +10,8 @@
 //! - **End of input**: every track ends, the last segment and the playlist are written: `Complete`.
 //! - **`Quit`**: the gate lets nothing more into the encoders, which empty themselves; then as
 //!   above: `Quit`.
+//! - **`Quit` while a network input is awaited**: the input is closed, which is its end for whoever
+//!   reads it; then as above, or `Quit` at once if it wasn't even opened.
 //! - **Broken input**: as `Quit`, if anything was decoded: what there is gets written, as ffmpeg
 //!   does at a truncated file. With nothing decoded: `Failed`.
 //! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`.
@@ -17,7 +19,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,8 +34,9 @@ use session::{
 
 use crate::elements;
 use crate::link::{Gpu, Linked, link, open_sources};
-use crate::opened::Opened;
+use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
+use crate::reading::Reading;
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::timeline::Gate;
@@ -126,42 +129,12 @@ struct Stream {
     gate: Arc<Gate>,
     wakes: Receiver<Wake>,
     writer: Writer,
-    clock: Clock,
+    readings: Vec<Arc<Reading>>,
+    reported: Instant,
     quitting: Option<Instant>,
     broken_input: Option<String>,
     /// When the inputs should end, ns of source time, if their headers say.
     announced_end_ns: Option<i64>,
-}
-
-/// Wall time without pauses.
-struct Clock {
-    started: Instant,
-    paused_at: Option<Instant>,
-    paused: Duration,
-    reported: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { started: now, paused_at: None, paused: Duration::ZERO, reported: now }
-    }
-
-    fn pause(&mut self, paused: bool) {
-        match (paused, self.paused_at) {
-            (true, None) => self.paused_at = Some(Instant::now()),
-            (false, Some(since)) => {
-                self.paused += since.elapsed();
-                self.paused_at = None;
-            }
-            _ => {}
-        }
-    }
-
-    fn elapsed(&self) -> Duration {
-        let now = self.paused_at.unwrap_or_else(Instant::now);
-        now.duration_since(self.started).saturating_sub(self.paused)
-    }
 }
 
 impl Stream {
@@ -216,10 +189,16 @@ impl Stream {
         pipeline
             .set_state(gst::State::Paused)
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
-        let gate = Arc::new(Gate::default());
-        let sources = open_sources(pipeline, stages, plan, opened.inputs)?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
+        let readings = read_all(opened.inputs)?;
+        // A network input may take its time, in which the viewer may go away.
+        listen(channel, wake.clone(), readings.clone());
+        let opening = Opening::report(Arc::clone(&socket), readings.clone());
+        let sources = open_sources(pipeline, stages, plan, &readings);
+        opening.over();
+        let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
+        let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
         let linked =
@@ -228,14 +207,14 @@ impl Stream {
         let tag = id.writer_tag(std::process::id());
         let writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
-        listen(channel, wake);
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
             gate,
             wakes,
             writer,
-            clock: Clock::new(),
+            readings,
+            reported: Instant::now(),
             quitting: None,
             broken_input: None,
             announced_end_ns: linked.announced_end_ns,
@@ -298,7 +277,6 @@ impl Stream {
             Control::Pause | Control::Resume => {
                 let paused = control == Control::Pause;
                 self.gate.pause(paused);
-                self.clock.pause(paused);
             }
         }
         Ok(())
@@ -306,6 +284,8 @@ impl Stream {
 
     fn quit(&mut self) {
         self.gate.stop();
+        // Whoever waits for bytes sees the gate only when there are some.
+        self.readings.iter().for_each(|reading| reading.close());
         self.quitting.get_or_insert_with(|| Instant::now() + DRAIN);
     }
 
@@ -346,11 +326,15 @@ impl Stream {
     }
 
     fn report(&mut self) {
-        if self.clock.reported.elapsed() < PROGRESS_EVERY {
+        if self.reported.elapsed() < PROGRESS_EVERY {
             return;
         }
-        self.clock.reported = Instant::now();
-        let alive = WorkerToGateway::Alive { decoded: self.gate.passed() };
+        self.reported = Instant::now();
+        let waiting = self.readings.iter().any(|reading| reading.is_waiting());
+        let alive = WorkerToGateway::Alive {
+            decoded: self.gate.passed(),
+            waiting: waiting || self.gate.is_timing(),
+        };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
         if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
             self.send_progress(&counters);
@@ -365,7 +349,7 @@ impl Stream {
             position_us: (position - first).max(0).unsigned_abs() / 1000,
             source_us: position / 1000,
             bytes: counters.bytes,
-            elapsed_us: u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX),
+            elapsed_us: u64::try_from(self.gate.running().as_micros()).unwrap_or(u64::MAX),
         };
         // If the gateway is gone, the reader thread says so.
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
@@ -412,8 +396,47 @@ fn blame(message: &gst::Message) -> Fault {
     if reads { Fault::Input } else { Fault::Worker }
 }
 
-/// Reads the control socket on a thread of its own.
-fn listen(mut channel: Channel, wake: SyncSender<Wake>) {
+/// The bytes of all inputs.
+fn read_all(inputs: Vec<Bytes>) -> Result<Vec<Arc<Reading>>, Ending> {
+    let readings = inputs.into_iter().map(|bytes| Reading::new(bytes).map(Arc::new));
+    readings.collect::<Result<_, _>>().map_err(|error| failed(error.to_string(), Fault::Input))
+}
+
+/// While inputs are opened the main thread waits for them; another tells the gateway that it does.
+struct Opening {
+    over: Sender<()>,
+    reporter: thread::JoinHandle<()>,
+}
+
+impl Opening {
+    fn report(socket: Arc<OwnedFd>, readings: Vec<Arc<Reading>>) -> Self {
+        let (over, is_over) = channel::<()>();
+        let reporter = thread::spawn(move || {
+            while is_over.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let waiting = readings.iter().any(|reading| reading.is_waiting());
+                let alive = WorkerToGateway::Alive { decoded: 0, waiting };
+                let _ = session::send(socket.as_fd(), &alive, &[]);
+            }
+        });
+        Self { over, reporter }
+    }
+
+    /// From here on the socket is the caller's.
+    fn over(self) {
+        drop(self.over);
+        let _ = self.reporter.join();
+    }
+}
+
+/// An input that was closed because nobody wants it any more hasn't failed.
+fn unless_unwanted(ending: Ending, wakes: &Receiver<Wake>) -> Ending {
+    let quit = |wake| matches!(wake, Wake::Control(Control::Quit));
+    if wakes.try_iter().any(quit) { Ending::Quit } else { ending }
+}
+
+/// Reads the control socket on a thread of its own. Who waits for a network input is told by its
+/// end that no more is wanted of it.
+fn listen(mut channel: Channel, wake: SyncSender<Wake>, readings: Vec<Arc<Reading>>) {
     thread::spawn(move || {
         loop {
             let next = match channel.receive::<GatewayToWorker>() {
@@ -423,7 +446,12 @@ fn listen(mut channel: Channel, wake: SyncSender<Wake>) {
                 Ok(Some(_)) | Ok(None) | Err(_) => Wake::GatewayLost,
             };
             let lost = matches!(next, Wake::GatewayLost);
-            if wake.send(next).is_err() || lost {
+            let over = lost || matches!(next, Wake::Control(Control::Quit));
+            let heard = wake.send(next).is_ok();
+            if over {
+                readings.iter().for_each(|reading| reading.close());
+            }
+            if !heard || lost {
                 return;
             }
         }

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 
@@ -45,18 +46,48 @@ pub fn signed_ns(time: gst::Signed<gst::ClockTime>) -> i64 {
 }
 
 /// Holds a stream between decoder and encoder (or before the writer, if it is copied), and lets it
-/// end early.
-#[derive(Debug, Default)]
+/// end early. Keeps the stream's clock, which stands while it is paused.
+#[derive(Debug)]
 pub struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
     passed: AtomicU64,
+    /// How many wait for a time.
+    timing: AtomicU64,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct GateState {
-    paused: bool,
     stopped: bool,
+    started: Instant,
+    /// Since when it is paused.
+    paused: Option<Instant>,
+    /// Pauses that are over.
+    stood: Duration,
+}
+
+impl GateState {
+    fn running(&self) -> Duration {
+        let now = self.paused.unwrap_or_else(Instant::now);
+        now.duration_since(self.started).saturating_sub(self.stood)
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let state = GateState {
+            stopped: false,
+            started: Instant::now(),
+            paused: None,
+            stood: Duration::ZERO,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            passed: AtomicU64::new(0),
+            timing: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Gate {
@@ -66,7 +97,7 @@ impl Gate {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self
             .changed
-            .wait_while(state, |state| state.paused && !state.stopped)
+            .wait_while(state, |state| state.paused.is_some() && !state.stopped)
             .unwrap_or_else(PoisonError::into_inner);
         !state.stopped
     }
@@ -77,9 +108,44 @@ impl Gate {
         self.passed.load(Ordering::Relaxed)
     }
 
+    /// Time since the start without pauses.
+    pub fn running(&self) -> Duration {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).running()
+    }
+
+    /// Waits until so much time has passed since the start without pauses, or the stream is to end.
+    pub fn wait_until(&self, time: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.stopped || state.running() >= time {
+            return;
+        }
+        self.timing.fetch_add(1, Ordering::Relaxed);
+        while !state.stopped {
+            let rest = time.saturating_sub(state.running());
+            if rest.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(state, rest);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.timing.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for a time right now.
+    pub fn is_timing(&self) -> bool {
+        self.timing.load(Ordering::Relaxed) > 0
+    }
+
     /// Closes or opens it.
     pub fn pause(&self, paused: bool) {
-        self.change(|state| state.paused = paused);
+        self.change(|state| match (paused, state.paused) {
+            (true, None) => state.paused = Some(Instant::now()),
+            (false, Some(since)) => {
+                state.stood += since.elapsed();
+                state.paused = None;
+            }
+            _ => {}
+        });
     }
 
     /// Lets whoever waits go on, to find that it is over.

@@ -11,7 +11,6 @@ mod scale;
 mod tone_map;
 mod trim;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gstreamer as gst;
@@ -20,6 +19,7 @@ use gstreamer::prelude::*;
 use gstreamer_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferSuccess};
 
 use crate::canvas::Canvases;
+use crate::reading::Reading;
 
 pub use cadence::CadenceConfig;
 pub use trim::TrimConfig;
@@ -35,7 +35,7 @@ glib::wrapper! {
 }
 
 glib::wrapper! {
-    /// A file by its descriptor.
+    /// An input by its descriptors.
     pub struct FileSource(ObjectSubclass<file::FileSource>)
         @extends gstreamer_base::BaseSrc, gst::Element, gst::Object;
 }
@@ -67,11 +67,11 @@ impl Cadence {
 }
 
 impl FileSource {
-    /// A source of this file.
-    pub fn new(file: Arc<OwnedFd>) -> Self {
+    /// A source of this input.
+    pub fn new(reading: Arc<Reading>) -> Self {
         use glib::subclass::prelude::*;
         let source: Self = glib::Object::new();
-        source.imp().set_file(file);
+        source.imp().set_reading(reading);
         source
     }
 }
