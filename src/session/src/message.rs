@@ -188,6 +188,11 @@ pub enum GatewayToWorker {
     },
     /// As the hook's.
     Control(Control),
+    /// How far ahead the stream may be for now.
+    Horizon {
+        /// Media time from the first frame on; beyond it no more input is taken. `None` without one.
+        position_us: Option<u64>,
+    },
 }
 
 /// From a worker.
@@ -215,7 +220,8 @@ pub enum WorkerToGateway {
         /// Pictures and sounds decoded (or packets copied) so far, those before the start too.
         decoded: u64,
         /// It waits for its input: for a network that sends nothing, or for the time at which
-        /// `-readrate` lets the next packet pass. That may last, and isn't standing still.
+        /// `-readrate` lets the next packet pass; or it is held at its horizon. That may last, and
+        /// isn't standing still.
         waiting: bool,
     },
     /// See [`GatewayToHook::Committed`].
