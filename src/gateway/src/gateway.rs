@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::peer::{Allowed, Peer, group_id, supplementary_groups};
 use crate::pool::{Pool, PoolSettings};
 use crate::probe::{Limits, Prober};
+use crate::schedule;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
 use crate::streams::{Record, Streams};
@@ -141,10 +142,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
         config,
     });
     let accepting = tokio::spawn(accept(listener, context.clone()));
+    let scheduling =
+        tokio::spawn(schedule::run(context.streams.clone(), context.config.schedule.clone()));
     let answering = http.map(|http| tokio::spawn(http::serve(http, context.clone())));
     signals.next().await;
     shut_down(&context, &phase, &mut signals).await;
     accepting.abort();
+    scheduling.abort();
     if let Some(answering) = answering {
         answering.abort();
     }

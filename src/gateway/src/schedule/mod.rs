@@ -1,4 +1,4 @@
-//! Who may run ahead, and how far. Pure: states of streams in, grants out.
+//! Who may run ahead, and how far: states of streams in, grants out.
 //!
 //! A stream's *lead* is the media it has produced beyond what its viewer can have watched. Streams on
 //! one device share its time however they like it if nobody says otherwise, and one that is ten
@@ -22,6 +22,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use session::StreamId;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{Schedule, duration};
+use crate::streams::Streams;
+
+/// Time between two rounds of grants.
+const ROUND: Duration = Duration::from_millis(250);
 
 /// What streams compete for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +126,31 @@ pub(crate) fn grants(runners: &[Runner], leads: Leads) -> BTreeMap<StreamId, Opt
         }
     }
     grants
+}
+
+/// Grants in rounds, for as long as there is a gateway.
+pub(crate) async fn run(streams: Streams, schedule: Schedule) {
+    if !schedule.enabled {
+        return;
+    }
+    let leads = Leads {
+        comfortable: duration(schedule.comfortable_lead_seconds),
+        needed: duration(schedule.needed_lead_seconds),
+    };
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        round(&streams, leads);
+    }
+}
+
+/// One round.
+fn round(streams: &Streams, leads: Leads) {
+    let mut runners = Vec::new();
+    streams.each(|id, record| runners.extend(record.runner(id)));
+    let grants = grants(&runners, leads);
+    streams.each(|id, record| record.grant(grants.get(&id).copied().flatten()));
 }
 
 #[cfg(test)]

@@ -223,3 +223,56 @@ proptest! {
         prop_assert!(wait(false) + TICK >= shared);
     }
 }
+
+// --- Rounds --------------------------------------------------------------------------------------
+
+fn record(name: &str) -> crate::streams::Record {
+    let command = format!(
+        "-i file:/a.mkv -map_metadata -1 -map_chapters -1 -threads 0 -map 0:0 -map 0:1 -map -0:s \
+         -codec:v:0 libx264 -crf 23 -force_key_frames:0 expr:gte(t,n_forced*3) -vf format=yuv420p \
+         -codec:a:0 copy -copyts -avoid_negative_ts disabled -max_muxing_queue_size 2048 -f hls \
+         -max_delay 5000000 -hls_time 3 -hls_segment_type mpegts -start_number 0 \
+         -hls_segment_filename /t/{name}%d.ts -hls_playlist_type vod -hls_list_size 0 -y /t/{name}.m3u8"
+    );
+    let arguments: Vec<_> = command.split_whitespace().map(Into::into).collect();
+    let ffmpeg_args::Plan::Transcode(plan) = ffmpeg_args::plan(&arguments) else {
+        panic!("not planned");
+    };
+    let key = crate::output::OutputKey { device: 1, inode: 1, prefix: name.into() };
+    crate::streams::Record::new(&plan, key, None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_ahead_waits_until_the_newcomer_has_begun() {
+    let streams = Streams::default();
+    let ahead = streams.enter(record("a"), 0).unwrap();
+    let horizon = ahead.with(|record| {
+        record.segment_complete();
+        record.horizon()
+    });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let progress = |position_us| session::Progress { position_us, ..Default::default() };
+    ahead.with(|record| {
+        (1..30).for_each(|_| _ = record.segment_complete());
+        record.progress(progress(90_000_000));
+    });
+    tokio::spawn(run(streams.clone(), Schedule::default()));
+    tokio::time::sleep(ROUND).await;
+    assert_eq!(*horizon.borrow(), None);
+    let newcomer = streams.enter(record("b"), 0).unwrap();
+    tokio::time::sleep(2 * ROUND).await;
+    // Ten seconds may have been watched, and twelve are needed.
+    let held = horizon.borrow().expect("it is held");
+    assert!(held.abs_diff(Duration::from_secs(22)) < Duration::from_secs(2), "{held:?}");
+    newcomer.with(|record| {
+        (0..30).for_each(|_| _ = record.segment_complete());
+        record.progress(progress(90_000_000));
+    });
+    tokio::time::sleep(2 * ROUND).await;
+    assert_eq!(*horizon.borrow(), None, "all are comfortable");
+    drop(newcomer);
+    let paused = streams.enter(record("c"), 0).unwrap();
+    paused.with(|record| record.state = crate::streams::State::Paused);
+    tokio::time::sleep(2 * ROUND).await;
+    assert_eq!(*horizon.borrow(), None, "whoever is paused holds back nobody");
+}
