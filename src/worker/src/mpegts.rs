@@ -61,16 +61,36 @@ fn search<T>(
 
 /// The streams of all maps, and whether every program had one.
 fn streams_of(data: &[u8]) -> (Vec<u16>, bool) {
-    let mut maps: Vec<u16> = Vec::new();
+    let mut maps = Maps::default();
     let mut streams = Vec::new();
-    let mut seen = Vec::new();
-    // The section that is being put together, and of which PID.
-    let mut sections: Vec<(u16, Vec<u8>)> = Vec::new();
     for packet in packets(data).into_iter().flatten() {
-        let Some((pid, starts, payload)) = payload_of(packet) else { continue };
-        if pid != 0 && !maps.contains(&pid) {
-            continue;
+        streams.extend(maps.add(packet));
+        if maps.complete() {
+            return (streams, true);
         }
+    }
+    (streams, false)
+}
+
+/// Program maps as they come along.
+#[derive(Debug, Default)]
+struct Maps {
+    /// PIDs of those that the table of programs names.
+    named: Vec<u16>,
+    /// Those that have come.
+    seen: Vec<u16>,
+    /// The section that is being put together, and of which PID.
+    sections: Vec<(u16, Vec<u8>)>,
+}
+
+impl Maps {
+    /// Takes a packet; gives the streams of the map that it completes.
+    fn add(&mut self, packet: &[u8]) -> Vec<u16> {
+        let Some((pid, starts, payload)) = payload_of(packet) else { return Vec::new() };
+        if pid != 0 && !self.named.contains(&pid) {
+            return Vec::new();
+        }
+        let sections = &mut self.sections;
         if starts {
             let skip = 1 + payload.first().map_or(0, |pointer| usize::from(*pointer));
             sections.retain(|(other, _)| *other != pid);
@@ -78,20 +98,23 @@ fn streams_of(data: &[u8]) -> (Vec<u16>, bool) {
         } else if let Some((_, section)) = sections.iter_mut().find(|(other, _)| *other == pid) {
             section.extend_from_slice(payload);
         }
-        let Some((_, section)) = sections.iter().find(|(other, _)| *other == pid) else { continue };
-        let Some(body) = section_body(section) else { continue };
+        let section = sections.iter().find(|(other, _)| *other == pid);
+        let Some(body) = section.and_then(|(_, section)| section_body(section)) else {
+            return Vec::new();
+        };
         if pid == 0 {
             let programs = body.chunks_exact(4).filter(|program| program[..2] != [0, 0]);
-            maps = programs.map(|program| pid_at(&program[2..])).collect();
-        } else if !seen.contains(&pid) {
-            seen.push(pid);
-            streams.extend(map_entries(body));
-            if seen.len() == maps.len() {
-                return (streams, true);
-            }
+            self.named = programs.map(|program| pid_at(&program[2..])).collect();
+        } else if !self.seen.contains(&pid) {
+            self.seen.push(pid);
+            return map_entries(body);
         }
+        Vec::new()
     }
-    (streams, false)
+
+    fn complete(&self) -> bool {
+        !self.named.is_empty() && self.seen.len() == self.named.len()
+    }
 }
 
 /// What lies between a section's header and its check sum, once it is complete.
@@ -128,8 +151,14 @@ fn packets(data: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     Some(data[start..].chunks(stride))
 }
 
+/// What comes before the map that names it is no part of the stream, to `tsdemux` and to ffmpeg.
 fn find(data: &[u8], pid: u16) -> Option<i64> {
-    packets(data)?.find_map(|packet| pts_of(packet, pid))
+    let mut maps = Maps::default();
+    let mut mapped = false;
+    packets(data)?.find_map(|packet| {
+        mapped = mapped || maps.add(packet).contains(&pid);
+        pts_of(packet, pid).filter(|_| mapped)
+    })
 }
 
 /// PID, whether something begins in it, and what it carries.
@@ -170,7 +199,14 @@ mod tests {
     fn the_first_timestamp_of_the_right_stream() {
         // 1.4 s = 126000 ticks.
         let pes = [0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0x00, 0x07, 0xd8, 0x61];
-        let mut data = packet(0, &[0]);
+        let early = [0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0x00, 0x07, 0xd8, 0x31];
+        let programs = [0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0x0a, 9, 9, 9, 9];
+        let map = [0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 1, 0xf0, 0];
+        let entry = [0x1b, 0xe1, 0, 0xf0, 0, 9, 9, 9, 9];
+        // What was sent before its map doesn't count.
+        let mut data = packet(256, &early);
+        data.extend(packet(0, &programs));
+        data.extend(packet(266, &[&map[..], &entry].concat()));
         data.extend(packet(257, &[0, 0, 1, 0xc0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1]));
         data.extend(packet(256, &pes));
         for _ in 0..4 {
