@@ -23,6 +23,7 @@ pub mod graph;
 pub mod key_sets;
 mod light;
 pub mod link;
+mod meter;
 pub mod mix;
 pub mod mpegts;
 pub mod opened;

@@ -18,6 +18,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -34,6 +35,7 @@ use session::{
 
 use crate::elements;
 use crate::link::{Gpu, Linked, link, open_sources};
+use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
@@ -74,12 +76,12 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, devices, software } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root } = message else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
-    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu };
+    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
     let ending = Stream::run(order, channel, descriptors);
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
@@ -121,6 +123,7 @@ struct Order<'a> {
     id: StreamId,
     plan: &'a Transcode,
     gpu: Gpu<'a>,
+    proc_root: &'a Path,
 }
 
 /// A running stream.
@@ -130,6 +133,8 @@ struct Stream {
     gate: Arc<Gate>,
     wakes: Receiver<Wake>,
     writer: Writer,
+    /// If a GPU has a part in it.
+    meter: Option<Meter>,
     readings: Vec<Arc<Reading>>,
     reported: Instant,
     quitting: Option<Instant>,
@@ -161,6 +166,7 @@ impl Stream {
                 let ending = stream.drive();
                 // Streaming threads may sit in a full channel; nobody reads it any more.
                 stream.gate.stop();
+                stream.meter.iter_mut().for_each(Meter::read);
                 let Stream { pipeline, wakes, .. } = stream;
                 drop(wakes);
                 let _ = pipeline.set_state(gst::State::Null);
@@ -186,7 +192,7 @@ impl Stream {
         channel: Channel,
         opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, gpu } = order;
+        let Order { stages, id, plan, gpu, proc_root } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -216,6 +222,7 @@ impl Stream {
             gate,
             wakes,
             writer,
+            meter: linked.node.is_some().then(|| Meter::new(proc_root, Arc::clone(&socket))),
             readings,
             reported: Instant::now(),
             quitting: None,
@@ -357,6 +364,7 @@ impl Stream {
             waiting: waiting || self.gate.is_timing() || self.gate.is_held(),
         };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
+        self.meter.iter_mut().for_each(Meter::read);
         if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
             self.send_progress(&counters);
         }
