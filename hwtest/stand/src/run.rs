@@ -161,6 +161,15 @@ impl Run {
         self.channel.send(&GatewayToWorker::Control(control), &[]).unwrap();
     }
 
+    /// Tells it how far it may go.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn horizon(&self, position: Option<Duration>) {
+        let position_us = position.map(|position| position.as_micros().try_into().unwrap());
+        self.channel.send(&GatewayToWorker::Horizon { position_us }, &[]).unwrap();
+    }
+
     /// Listens to the end; `on_segment` may answer to each segment.
     ///
     /// # Panics

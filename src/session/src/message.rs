@@ -55,6 +55,12 @@ pub enum HookToGateway {
     },
     /// A key from Jellyfin, or a signal.
     Control(Control),
+    /// In place of a job: which VA-API driver do streams run on? The answer is
+    /// [`GatewayToHook::Driver`].
+    Driver {
+        /// [`PROTOCOL`] of the hook.
+        protocol: u32,
+    },
 }
 
 /// What the viewer's side asks of a running stream.
@@ -108,6 +114,11 @@ pub enum GatewayToHook {
     },
     /// The stream is over; the last message.
     Ended(Ending),
+    /// The answer to [`HookToGateway::Driver`]; the last message.
+    Driver {
+        /// The driver's own name and version, of the GPU that the next stream would get.
+        driver: Option<String>,
+    },
 }
 
 /// How far a stream is.
@@ -177,6 +188,11 @@ pub enum GatewayToWorker {
     },
     /// As the hook's.
     Control(Control),
+    /// How far ahead the stream may be for now.
+    Horizon {
+        /// Media time from the first frame on; beyond it no more input is taken. `None` without one.
+        position_us: Option<u64>,
+    },
 }
 
 /// From a worker.
@@ -204,7 +220,8 @@ pub enum WorkerToGateway {
         /// Pictures and sounds decoded (or packets copied) so far, those before the start too.
         decoded: u64,
         /// It waits for its input: for a network that sends nothing, or for the time at which
-        /// `-readrate` lets the next packet pass. That may last, and isn't standing still.
+        /// `-readrate` lets the next packet pass; or it is held at its horizon. That may last, and
+        /// isn't standing still.
         waiting: bool,
     },
     /// See [`GatewayToHook::Committed`].

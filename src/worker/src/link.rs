@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
+use ffmpeg_args::{
+    Deinterlace, Delivery, Keyframes, Location, Network, StreamRef, StreamSelect, Transcode,
+    VideoAction,
+};
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -67,6 +70,13 @@ pub fn open_sources(
         .collect();
     let mut sources = Vec::new();
     for (index, reading) in readings.iter().enumerate() {
+        if let Location::Network(Network { delivery: Delivery::Remuxed, .. }) =
+            &plan.inputs[index].location
+            && wanted.iter().any(|(source, _)| is_numbered(*source, index))
+        {
+            let reason = "streams of an input that is unpacked by ffmpeg have other numbers";
+            return Err(failed(reason, Fault::Unsupported));
+        }
         if reading.is_pipe() && plan.inputs[index].start_us.is_some_and(|start| start > 0) {
             // ffmpeg asks the server for the place.
             return Err(failed("a network input isn't begun in its middle", Fault::Unsupported));
@@ -80,6 +90,10 @@ pub fn open_sources(
         });
     }
     Ok(sources)
+}
+
+fn is_numbered(source: StreamRef, input: usize) -> bool {
+    source.input == input && matches!(source.stream, StreamSelect::Index(_))
 }
 
 /// Builds the chains, links them, seeks, and opens the sources.
@@ -134,7 +148,7 @@ pub fn link(
         let is_video = track == 0 && plan.video.is_some();
         let settings = TrackSettings {
             track,
-            timeline: timeline(plan, input, source),
+            timeline: timeline(plan, input, source, index),
             rate: if is_video { video_rate(plan, source, index) } else { None },
             capped: is_video && cap(plan).is_some(),
             // It is the software deinterlacer that keeps the last field.
@@ -239,13 +253,13 @@ fn one_line(graph: &Graph) -> String {
 }
 
 /// Source time of an input's streams, and where output begins.
-fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
+fn timeline(plan: &Transcode, input: usize, source: &Source, index: usize) -> Timeline {
     let first = source.start_ns();
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
     let zero = if plan.start_at_zero { first } else { 0 };
     let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first - zero);
     Timeline {
-        offset_ns: source.buffer_offset_ns() - zero,
+        offset_ns: source.buffer_offset_ns(index) - zero,
         start_ns: start.filter(|_| plan.inputs[input].accurate),
     }
 }

@@ -368,9 +368,7 @@ impl Kept {
 
     /// Lets go of what lies far enough before `offset`.
     fn forget(&mut self, offset: u64) {
-        while self.going_on
-            && self.chunks.len() > 1
-            && self.base + CHUNK as u64 + BEHIND <= offset
+        while self.going_on && self.chunks.len() > 1 && self.base + CHUNK as u64 + BEHIND <= offset
         {
             self.chunks.pop_front();
             self.base += CHUNK as u64;

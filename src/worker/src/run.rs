@@ -56,6 +56,7 @@ const CHANNEL: usize = 64;
 enum Wake {
     Output(Output),
     Control(Control),
+    Horizon(Option<Duration>),
     GatewayLost,
 }
 
@@ -132,6 +133,8 @@ struct Stream {
     readings: Vec<Arc<Reading>>,
     reported: Instant,
     quitting: Option<Instant>,
+    /// Beyond this media time no more input is taken for now.
+    horizon: Option<Duration>,
     broken_input: Option<String>,
     /// When the inputs should end, ns of source time, if their headers say.
     announced_end_ns: Option<i64>,
@@ -216,6 +219,7 @@ impl Stream {
             readings,
             reported: Instant::now(),
             quitting: None,
+            horizon: None,
             broken_input: None,
             announced_end_ns: linked.announced_end_ns,
         };
@@ -234,6 +238,10 @@ impl Stream {
             let step = match self.wakes.recv_timeout(wait) {
                 Ok(Wake::Output(output)) => self.output(output),
                 Ok(Wake::Control(control)) => self.control(control),
+                Ok(Wake::Horizon(horizon)) => {
+                    self.horizon = horizon;
+                    Ok(())
+                }
                 Ok(Wake::GatewayLost) | Err(RecvTimeoutError::Disconnected) => {
                     Err(failed("the gateway is gone", Fault::Gateway))
                 }
@@ -246,6 +254,7 @@ impl Stream {
             if overdue || self.writer.is_complete(self.quitting.is_some()) {
                 return self.finish();
             }
+            self.hold();
             self.report();
         }
     }
@@ -280,6 +289,18 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Takes no more input beyond the horizon. What is on its way between input and writer comes
+    /// through all the same.
+    fn hold(&self) {
+        let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) else {
+            return;
+        };
+        let held = self.horizon.is_some_and(|horizon| position(&counters) >= horizon);
+        if held != self.gate.is_held() {
+            self.gate.hold(held);
+        }
     }
 
     fn quit(&mut self) {
@@ -333,7 +354,7 @@ impl Stream {
         let waiting = self.readings.iter().any(|reading| reading.is_waiting());
         let alive = WorkerToGateway::Alive {
             decoded: self.gate.passed(),
-            waiting: waiting || self.gate.is_timing(),
+            waiting: waiting || self.gate.is_timing() || self.gate.is_held(),
         };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
         if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
@@ -342,18 +363,23 @@ impl Stream {
     }
 
     fn send_progress(&self, counters: &hls::Counters) {
-        let first = counters.first_pts_ns.unwrap_or(0);
-        let position = counters.position_ns.unwrap_or(first);
+        let source = counters.position_ns.or(counters.first_pts_ns).unwrap_or(0);
         let progress = Progress {
             frames: counters.frames,
-            position_us: (position - first).max(0).unsigned_abs() / 1000,
-            source_us: position / 1000,
+            position_us: u64::try_from(position(counters).as_micros()).unwrap_or(u64::MAX),
+            source_us: source / 1000,
             bytes: counters.bytes,
             elapsed_us: u64::try_from(self.gate.running().as_micros()).unwrap_or(u64::MAX),
         };
         // If the gateway is gone, the reader thread says so.
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
     }
+}
+
+/// Media time written, from the first frame on.
+fn position(counters: &hls::Counters) -> Duration {
+    let written = counters.position_ns.zip(counters.first_pts_ns).map(|(end, first)| end - first);
+    Duration::from_nanos(written.unwrap_or(0).max(0).unsigned_abs())
 }
 
 /// Samples and errors of the graph join the worker's one channel.
@@ -443,6 +469,9 @@ fn listen(mut channel: Channel, wake: SyncSender<Wake>, readings: Vec<Arc<Readin
                 Ok(Some(Received { message: GatewayToWorker::Control(control), .. })) => {
                     Wake::Control(control)
                 }
+                Ok(Some(Received {
+                    message: GatewayToWorker::Horizon { position_us }, ..
+                })) => Wake::Horizon(position_us.map(Duration::from_micros)),
                 Ok(Some(_)) | Ok(None) | Err(_) => Wake::GatewayLost,
             };
             let lost = matches!(next, Wake::GatewayLost);

@@ -151,10 +151,10 @@ impl Source {
             }
             drop(seen);
             if let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
-                return Err(self.reading.failure().map_or_else(
-                    || input_error(describe_error(&message)),
-                    SourceError::from,
-                ));
+                return Err(self
+                    .reading
+                    .failure()
+                    .map_or_else(|| input_error(describe_error(&message)), SourceError::from));
             }
             if deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 return Err(input_error(format!(
@@ -329,10 +329,16 @@ impl Source {
         u64::from_str_radix(own, if self.clock == Clock::Mpegts { 16 } else { 10 }).ok()
     }
 
-    /// What to add to the stream time of this source's buffers to get the container's own time,
-    /// ns.
-    pub fn buffer_offset_ns(&self) -> i64 {
-        self.clock_offset_ns() - LEAD_NS as i64
+    /// What to add to the stream time of a stream's buffers to get the container's own time, ns.
+    pub fn buffer_offset_ns(&self, index: usize) -> i64 {
+        // Opus' decoder leaves out by itself what the encoder put before the sound.
+        let opus = self.caps(index).structure(0).is_some_and(|caps| caps.name() == "audio/x-opus");
+        let delay = if opus { 0 } else { self.delay_ns(&self.pad(index)) };
+        self.clock_offset_ns() - LEAD_NS as i64 - delay
+    }
+
+    fn delay_ns(&self, pad: &gst::Pad) -> i64 {
+        self.track_of(pad).map_or(0, |track| track.delay_ns)
     }
 
     /// What the container's own time is ahead of the demuxer's, ns.
@@ -357,7 +363,9 @@ impl Source {
     fn first_ns(&self) -> i64 {
         let seen = lock(&self.seen);
         let streams = seen.streams.iter().filter(|stream| stream.kind != Kind::Other);
-        streams.filter_map(|stream| stream.times_ns.iter().min().copied()).min().unwrap_or(0)
+        let first = streams
+            .filter_map(|stream| Some(stream.times_ns.iter().min()? - self.delay_ns(&stream.pad)));
+        first.min().unwrap_or(0)
     }
 
     /// Where the demuxer has to go for `-ss`, in its stream time, ns; the start of the file without

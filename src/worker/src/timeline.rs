@@ -46,7 +46,7 @@ pub fn signed_ns(time: gst::Signed<gst::ClockTime>) -> i64 {
 }
 
 /// Holds a stream between decoder and encoder (or before the writer, if it is copied), and lets it
-/// end early. Keeps the stream's clock, which stands while it is paused.
+/// end early. Keeps the stream's clock, which stands while it is closed.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -60,15 +60,19 @@ pub struct Gate {
 struct GateState {
     stopped: bool,
     started: Instant,
-    /// Since when it is paused.
-    paused: Option<Instant>,
-    /// Pauses that are over.
+    /// By Jellyfin.
+    paused: bool,
+    /// By the gateway: it is further ahead than it has to be.
+    held: bool,
+    /// Since when it is closed, by whomever.
+    closed: Option<Instant>,
+    /// Times of being closed that are over.
     stood: Duration,
 }
 
 impl GateState {
     fn running(&self) -> Duration {
-        let now = self.paused.unwrap_or_else(Instant::now);
+        let now = self.closed.unwrap_or_else(Instant::now);
         now.duration_since(self.started).saturating_sub(self.stood)
     }
 }
@@ -78,7 +82,9 @@ impl Default for Gate {
         let state = GateState {
             stopped: false,
             started: Instant::now(),
-            paused: None,
+            paused: false,
+            held: false,
+            closed: None,
             stood: Duration::ZERO,
         };
         Self {
@@ -91,13 +97,13 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Waits while paused; false once the stream is to end.
+    /// Waits while closed; false once the stream is to end.
     pub fn pass(&self) -> bool {
         self.passed.fetch_add(1, Ordering::Relaxed);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self
             .changed
-            .wait_while(state, |state| state.paused.is_some() && !state.stopped)
+            .wait_while(state, |state| state.closed.is_some() && !state.stopped)
             .unwrap_or_else(PoisonError::into_inner);
         !state.stopped
     }
@@ -136,16 +142,19 @@ impl Gate {
         self.timing.load(Ordering::Relaxed) > 0
     }
 
-    /// Closes or opens it.
+    /// Closes it for Jellyfin, or opens it as far as Jellyfin goes.
     pub fn pause(&self, paused: bool) {
-        self.change(|state| match (paused, state.paused) {
-            (true, None) => state.paused = Some(Instant::now()),
-            (false, Some(since)) => {
-                state.stood += since.elapsed();
-                state.paused = None;
-            }
-            _ => {}
-        });
+        self.change(|state| state.paused = paused);
+    }
+
+    /// Closes it for the gateway, or opens it as far as the gateway goes.
+    pub fn hold(&self, held: bool) {
+        self.change(|state| state.held = held);
+    }
+
+    /// Whether the gateway holds it.
+    pub fn is_held(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).held
     }
 
     /// Lets whoever waits go on, to find that it is over.
@@ -154,7 +163,17 @@ impl Gate {
     }
 
     fn change(&self, change: impl FnOnce(&mut GateState)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        match (state.paused || state.held, state.closed) {
+            (true, None) => state.closed = Some(Instant::now()),
+            (false, Some(since)) => {
+                state.stood += since.elapsed();
+                state.closed = None;
+            }
+            _ => {}
+        }
+        drop(state);
         self.changed.notify_all();
     }
 }

@@ -27,6 +27,9 @@ pub struct Track {
     pub timescale: Option<u32>,
     /// Frame rate, if the table gives every frame the same length.
     pub rate: Option<Rate>,
+    /// How much earlier than its timestamps a track is, ns: what an encoder of sound puts before it
+    /// (Matroska's `CodecDelay`).
+    pub delay_ns: i64,
     /// The container would have it taken if nobody chooses.
     pub is_default: bool,
     /// An edit list shows other parts of the track than all of it.
@@ -126,7 +129,7 @@ fn track_of(trak: &[u8]) -> Option<Track> {
     let edited = edits.zip(timescale).is_some_and(|(list, scale)| is_edited(list, scale));
     // ISO/IEC 14496-12, 8.3.2: the lowest flag means that the track is enabled.
     let is_default = header.get(3)? & 1 != 0;
-    Some(Track { id: id.into(), timescale, rate, is_default, edited })
+    Some(Track { id: id.into(), timescale, rate, is_default, edited, delay_ns: 0 })
 }
 
 /// The rate if all frames last equally long; the last one may differ.
@@ -170,6 +173,7 @@ const TRACKS: u64 = 0x1654_AE6B;
 const CLUSTER: u64 = 0x1F43_B675;
 const TRACK_ENTRY: u64 = 0xAE;
 const TRACK_NUMBER: u64 = 0xD7;
+const CODEC_DELAY: u64 = 0x56AA;
 const TRACK_TYPE: u64 = 0x83;
 const FLAG_DEFAULT: u64 = 0x88;
 /// Picture, sound, subtitles, metadata: the types that ffmpeg makes a stream of.
@@ -229,11 +233,13 @@ fn track_entries(data: &[u8]) -> Vec<Track> {
                 Some(body.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
             };
             let counted = COUNTED.contains(&value(TRACK_TYPE)?);
-            // Nearly every file has the default scale, a millisecond.
+            let delay = value(CODEC_DELAY).unwrap_or(0);
             let track = Track {
                 id: value(TRACK_NUMBER)?,
+                // Nearly every file has the default scale, a millisecond.
                 timescale: Some(1000),
                 is_default: value(FLAG_DEFAULT).is_none_or(|flag| flag != 0),
+                delay_ns: i64::try_from(delay).unwrap_or(0),
                 ..Track::default()
             };
             counted.then_some(track)
@@ -289,7 +295,7 @@ mod tests {
             timescale: Some(scale),
             rate,
             is_default: true,
-            edited: false,
+            ..Track::default()
         };
         assert_eq!(tracks[0], track(3, 24_000, Some((24_000, 1001))));
         assert_eq!(tracks[1], track(1, 90_000, None));

@@ -1,11 +1,12 @@
 //! The worker's own GStreamer elements.
 //!
 //! `rgcadence` and `rgtrim` stand between decoder and encoder and translate to source time;
-//! `rgscale` is ffmpeg's scaler, `rgtonemap` leads HDR to SDR; these are registered within the process and named in `pipelines/`
-//! like any other element. [`FileSource`] stands at the head of every graph.
+//! `rgscale` is ffmpeg's scaler, `rgtonemap` leads HDR to SDR, `rgmix` mixes channels; these are
+//! registered within the process and named in `pipelines/` like any other element. [`FileSource`] stands at the head of every graph.
 
 mod cadence;
 mod file;
+mod mix;
 mod scale;
 mod tone_map;
 mod trim;
@@ -51,6 +52,12 @@ glib::wrapper! {
         @extends gstreamer_video::VideoFilter, gstreamer_base::BaseTransform, gst::Element, gst::Object;
 }
 
+glib::wrapper! {
+    /// Channels by a formula.
+    pub struct Mix(ObjectSubclass<mix::Mix>)
+        @extends gstreamer_base::BaseTransform, gst::Element, gst::Object;
+}
+
 impl Cadence {
     /// Must be called before the element gets data.
     pub fn configure(&self, config: CadenceConfig) {
@@ -85,6 +92,7 @@ pub fn register() -> Result<(), glib::BoolError> {
     gst::Element::register(None, "rgcadence", gst::Rank::NONE, Cadence::static_type())?;
     gst::Element::register(None, "rgtrim", gst::Rank::NONE, Trim::static_type())?;
     gst::Element::register(None, "rgscale", gst::Rank::NONE, Scale::static_type())?;
+    gst::Element::register(None, "rgmix", gst::Rank::NONE, Mix::static_type())?;
     gst::Element::register(None, "rgtonemap", gst::Rank::NONE, ToneMap::static_type())
 }
 
