@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use ffmpeg_args::{Deinterlace, Keyframes, StreamRef, Transcode, VideoAction};
+use ffmpeg_args::{
+    Deinterlace, Delivery, Keyframes, Location, Network, StreamRef, StreamSelect, Transcode,
+    VideoAction,
+};
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -67,6 +70,13 @@ pub fn open_sources(
         .collect();
     let mut sources = Vec::new();
     for (index, reading) in readings.iter().enumerate() {
+        if let Location::Network(Network { delivery: Delivery::Remuxed, .. }) =
+            &plan.inputs[index].location
+            && wanted.iter().any(|(source, _)| is_numbered(*source, index))
+        {
+            let reason = "streams of an input that is unpacked by ffmpeg have other numbers";
+            return Err(failed(reason, Fault::Unsupported));
+        }
         if reading.is_pipe() && plan.inputs[index].start_us.is_some_and(|start| start > 0) {
             // ffmpeg asks the server for the place.
             return Err(failed("a network input isn't begun in its middle", Fault::Unsupported));
@@ -80,6 +90,10 @@ pub fn open_sources(
         });
     }
     Ok(sources)
+}
+
+fn is_numbered(source: StreamRef, input: usize) -> bool {
+    source.input == input && matches!(source.stream, StreamSelect::Index(_))
 }
 
 /// Builds the chains, links them, seeks, and opens the sources.

@@ -83,6 +83,11 @@ impl Source {
         wanted: &[(StreamRef, Kind)],
     ) -> Result<Self, SourceError> {
         let (demuxer, media) = find_demuxer(stages, &reading)?;
+        if demuxer.clock == Clock::Mpegts
+            && let Some(opening) = mpegts::opening(&reading)
+        {
+            reading.open_with(opening);
+        }
         let tracks = tracks::read(&reading, &media);
         if tracks.iter().flatten().any(|track| track.edited) {
             // The demuxer begins such tracks between keyframes and ends their sound early.
