@@ -71,7 +71,7 @@ pub enum TrackFormat {
         /// Number of channels.
         channels: u32,
     },
-    /// FLAC. Samples are frames. fMP4 only.
+    /// FLAC. Samples are frames. Not in MPEG-TS.
     Flac {
         /// The 34 bytes of the STREAMINFO block, without block header.
         streaminfo: Bytes,
@@ -80,9 +80,32 @@ pub enum TrackFormat {
         /// Number of channels.
         channels: u32,
     },
+    /// Vorbis. Samples are packets. Ogg and Matroska only.
+    Vorbis {
+        /// Identification, comment and setup header, as packets (Vorbis I, 4.2).
+        headers: [Bytes; 3],
+        /// Hz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
 }
 
 impl TrackFormat {
+    /// Hz of sound, as its samples are counted.
+    pub fn sample_rate(&self) -> Option<u32> {
+        match *self {
+            Self::Aac { sample_rate, .. }
+            | Self::Ac3 { sample_rate, .. }
+            | Self::Eac3 { sample_rate, .. }
+            | Self::Mp3 { sample_rate, .. }
+            | Self::Flac { sample_rate, .. }
+            | Self::Vorbis { sample_rate, .. } => Some(sample_rate.max(1)),
+            Self::Opus { .. } => Some(48_000),
+            Self::H264 { .. } | Self::Hevc { .. } => None,
+        }
+    }
+
     /// True for H.264 and H.265.
     pub fn is_video(&self) -> bool {
         matches!(self, Self::H264 { .. } | Self::Hevc { .. })
