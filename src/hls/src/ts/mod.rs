@@ -197,7 +197,7 @@ impl TsWriter {
             Some(repetition) => {
                 let (sdt, pat) = repetition.tables(clock * 300, keyframe_run);
                 self.tables.write(sdt, pat, out);
-                is_clock && repetition.clock(clock * 300)
+                is_clock && (repetition.clock(clock * 300) || unit.keyframe)
             }
             None => {
                 let begins = std::mem::take(&mut self.begins);
@@ -229,7 +229,8 @@ impl Repetition {
     fn clock(&mut self, now: i64) -> bool {
         let due = now - self.clock >= self.clock_period;
         if due {
-            self.clock = self.clock.max(now);
+            // Counted on from when it was due, not from when it came.
+            self.clock = (self.clock + self.clock_period).max(now - self.clock_period);
         }
         due
     }
