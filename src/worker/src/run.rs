@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! control socket ─ reader thread ─┐
-//! appsinks ─ streaming threads ───┼─▶ one channel ─▶ this thread: Segmenter, messages out
+//! appsinks ─ streaming threads ───┼─▶ one channel ─▶ this thread: muxer, messages out
 //! pipeline bus ─ sync handler ────┘
 //! ```
 //!
 //! How a stream ends:
-//! - **End of input**: every track ends, the last segment and the playlist are written: `Complete`.
+//! - **End of input**: every track ends, the last segment and the playlist, or the file's end, are
+//!   written: `Complete`.
 //! - **`Quit`**: the gate lets nothing more into the encoders, which empty themselves; then as
 //!   above: `Quit`.
 //! - **Broken input**: as `Quit`, if anything was decoded: what there is gets written, as ffmpeg
 //!   does at a truncated file. With nothing decoded: `Failed`.
-//! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`.
+//! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`. Of one
+//!   file stays what was written, as with ffmpeg.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant};
 use ffmpeg_args::Transcode;
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use hls::{Sample, Segmenter};
+use hls::Sample;
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
     WorkerToGateway,
@@ -37,7 +39,7 @@ use crate::pipeline::Output;
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::timeline::Gate;
-use crate::writer::{Writer, failed, write_failed};
+use crate::writer::{Muxer, Writer, failed, write_failed};
 
 /// Time between two progress messages; ffmpeg's own is half a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -226,8 +228,9 @@ impl Stream {
             link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
-        let writer =
+        let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
+        writer.expected_end_ns = linked.announced_end_ns;
         listen(channel, wake);
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
@@ -310,7 +313,7 @@ impl Stream {
     }
 
     fn finish(&mut self) -> Ending {
-        let counters = match self.writer.segmenter.take().map(Segmenter::finish) {
+        let counters = match self.writer.muxer.take().map(Muxer::finish) {
             Some(Ok(counters)) => counters,
             Some(Err(error)) => return write_failed(&error),
             None if self.quitting.is_some() && self.broken_input.is_none() => return Ending::Quit,
@@ -339,8 +342,8 @@ impl Stream {
     }
 
     fn abort(&mut self, ending: Ending) -> Ending {
-        if let Some(segmenter) = self.writer.segmenter.take() {
-            segmenter.abort();
+        if let Some(muxer) = self.writer.muxer.take() {
+            muxer.abort();
         }
         ending
     }
@@ -352,7 +355,7 @@ impl Stream {
         self.clock.reported = Instant::now();
         let alive = WorkerToGateway::Alive { decoded: self.gate.passed() };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
-        if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
+        if let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) {
             self.send_progress(&counters);
         }
     }

@@ -128,7 +128,7 @@ fn id3v2() -> Vec<u8> {
 fn info_frame(first: &[u8], delay: i64, end: i64) -> Option<Vec<u8>> {
     const TAG: usize = 4 + 4 + 4 + 36;
     let head: [u8; 4] = first.get(..4)?.try_into().ok()?;
-    if head[0] != 0xff || head[1] & 0xe6 != 0xe2 {
+    if end <= 0 || head[0] != 0xff || head[1] & 0xe6 != 0xe2 {
         return None;
     }
     let mpeg1 = head[1] & 0x18 == 0x18;
