@@ -92,6 +92,24 @@ pub enum TrackFormat {
 }
 
 impl TrackFormat {
+    /// The same, of which nobody knows how long it lasts: FLAC's header says that of what an encoder
+    /// was promised, and a checksum of all. With `samples` that is how long it is said to last.
+    pub(crate) fn of_open_length(&self, samples: Option<u64>) -> Self {
+        let mut format = self.clone();
+        if let Self::Flac { streaminfo, .. } = &mut format
+            && streaminfo.len() == 34
+        {
+            // 36 bits of length behind rate, channels and depth; MD5 (RFC 9639, 8.2).
+            let mut open = streaminfo.to_vec();
+            let length = samples.filter(|samples| *samples < 1 << 36).unwrap_or(0).to_be_bytes();
+            open[13] = open[13] & 0xf0 | length[3];
+            open[14..18].copy_from_slice(&length[4..]);
+            open[18..].fill(0);
+            *streaminfo = open.into();
+        }
+        format
+    }
+
     /// Hz of sound, as its samples are counted.
     pub fn sample_rate(&self) -> Option<u32> {
         match *self {

@@ -54,6 +54,8 @@ pub struct FrameGrid {
 const TOLERANCE: f64 = 1.1;
 /// The same where holes stay.
 const TOLERANCE_WITH_HOLES: f64 = 0.6;
+/// How far places are moved away from zero, in frames.
+const MIDPOINT: f64 = 1.0 / 131_072.0;
 /// Most copies of a frame to fill a hole: beyond this a timestamp is taken for broken, and the
 /// grid starts again there.
 const MAX_FILL: f64 = 3600.0 * 10.0;
@@ -105,6 +107,8 @@ impl FrameGrid {
             return self.place_capped(time_ns);
         }
         let position = self.position(time_ns);
+        // As ffmpeg does, lest a place between two lines fall to either by chance.
+        let position = position + MIDPOINT.copysign(position);
         let mut early = position - self.next as f64;
         let mut late = early + 1.0;
         if early < 0.0 && late > 0.0 {

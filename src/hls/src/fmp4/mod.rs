@@ -270,9 +270,9 @@ impl TrackState {
 
 impl Origin {
     fn new(pts: i64, dts: i64, frame: i64, absolute: bool, late: bool) -> Self {
-        // Whole frames: the jitter of a source's clock must not reach the init file.
+        // Whole frames: the jitter of a source's clock must not reach an init file of all runs.
         let delay = pts - dts;
-        let delay = if frame > 0 { (delay + frame / 2).div_euclid(frame) * frame } else { delay };
+        let delay = if frame > 0 && absolute { (delay + frame / 2).div_euclid(frame) * frame } else { delay };
         let delay = delay.max(0);
         let offset = match (absolute, late) {
             (true, _) => delay,

@@ -6,7 +6,8 @@
 //!
 //! Times are whole milliseconds. Without `source_times` all of them move up until none lies below zero,
 //! presentation times that is, as by ffmpeg's `-avoid_negative_ts auto` for this muxer. With them a
-//! block may lie before its cluster, and below zero.
+//! block may lie before its cluster, and below zero. Opus' blocks stand later by the decoder's delay,
+//! as CodecDelay has it (ffmpeg 5.1 leaves that out, newer ones don't).
 //!
 //! Invariants:
 //! - A cluster is written whole, with its length, and begins with a keyframe where there is one.
@@ -60,7 +61,7 @@ impl Matroska {
             return Err(WriteError::Unsupported(why.to_owned()));
         }
         let entry = |track: &Track| Entry {
-            format: track.format.clone(),
+            format: track.format.of_open_length(None),
             syntax: entry::syntax(&track.format),
             sets: ParameterSets::default(),
             delay: entry::codec_delay_ns(&track.format)
@@ -76,7 +77,7 @@ impl Matroska {
         })
     }
 
-    fn head(&self, out: &mut Vec<u8>) -> Result<(), WriteError> {
+    fn head(&self, shift: i64, out: &mut Vec<u8>) -> Result<(), WriteError> {
         master(id::EBML, out, |out| {
             unsigned(id::EBML_VERSION, 1, out);
             unsigned(id::EBML_READ_VERSION, 1, out);
@@ -91,9 +92,9 @@ impl Matroska {
             unsigned(id::TIMESTAMP_SCALE, 1_000_000_000 / u64::from(RATE), out);
             string(id::MUXING_APP, "Rendergate", out);
             string(id::WRITING_APP, "Rendergate", out);
-            let end = self.timing.expected_end_ns.map(|end| end as f64 * f64::from(RATE) / 1e9);
-            if let Some(end) = end.filter(|end| *end > 0.0) {
-                float(id::DURATION, end.round(), out);
+            let end = self.timing.expected_end_ns.map(|end| ticks(end, RATE) + shift);
+            if let Some(end) = end.filter(|end| *end > 0) {
+                float(id::DURATION, end as f64, out);
             }
         });
         let mut entries = Vec::new();
@@ -109,14 +110,19 @@ impl Matroska {
         ticks(sample.pts, RATE) + self.tracks[sample.track].delay
     }
 
+    /// What lifts these, the file's first, to zero, ms.
+    fn lift(&self, samples: &[Sample]) -> i64 {
+        let earliest = samples.iter().map(|sample| self.time(sample)).min().unwrap_or(0);
+        if self.timing.source_times { 0 } else { (-earliest).max(0) }
+    }
+
     fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), WriteError> {
         let samples = std::mem::take(&mut self.samples);
         let shift = match self.shift {
             Some(shift) => shift,
             None => {
-                self.head(out)?;
-                let first = samples.iter().map(|sample| self.time(sample)).min().unwrap_or(0);
-                let shift = if self.timing.source_times { 0 } else { (-first).max(0) };
+                let shift = self.lift(&samples);
+                self.head(shift, out)?;
                 *self.shift.insert(shift)
             }
         };

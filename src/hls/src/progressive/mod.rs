@@ -225,7 +225,7 @@ fn container(
         FileFormat::WebM => Box::new(Matroska::new(tracks, timing, true)?),
         FileFormat::Mp3 => Box::new(sound::Mp3::new(only()?, timing)?),
         FileFormat::Adts => Box::new(sound::Adts::new(only()?)?),
-        FileFormat::Flac => Box::new(sound::Flac::new(only()?)?),
+        FileFormat::Flac => Box::new(sound::Flac::new(only()?, timing)?),
         FileFormat::Ogg => Box::new(ogg::Ogg::new(only()?)?),
     })
 }

@@ -59,7 +59,7 @@ impl Ogg {
         let rate = format.sample_rate().unwrap_or(48_000);
         Ok(Self {
             writer: PacketWriter::new(Vec::new()),
-            format: format.clone(),
+            format: format.of_open_length(None),
             rate,
             pre_skip,
             end: None,

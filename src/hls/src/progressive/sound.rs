@@ -39,15 +39,18 @@ impl Container for Adts {
     }
 }
 
-/// FLAC: its stream header, which leaves length and checksum open, then frames.
+/// FLAC: its stream header, whose length is the one that the source's promises and which leaves the
+/// checksum open, then frames.
 #[derive(Debug)]
 pub(super) struct Flac {
     head: Option<Vec<u8>>,
 }
 
 impl Flac {
-    pub(super) fn new(format: &TrackFormat) -> Result<Self, WriteError> {
-        match format {
+    pub(super) fn new(format: &TrackFormat, timing: Timing) -> Result<Self, WriteError> {
+        let end = timing.expected_end_ns.zip(format.sample_rate());
+        let samples = end.and_then(|(end, rate)| u64::try_from(ticks(end, rate)).ok());
+        match &format.of_open_length(samples) {
             TrackFormat::Flac { streaminfo, .. } if streaminfo.len() == 34 => {
                 let comments = ogg::comments();
                 let length = u32::try_from(comments.len()).unwrap_or(0).to_be_bytes();
@@ -152,7 +155,8 @@ fn info_frame(first: &[u8], delay: i64, end: i64) -> Option<Vec<u8>> {
     let frames = (end + delay.max(0) + samples - 1) / samples;
     tag[8..12].copy_from_slice(&u32::try_from(frames).ok()?.to_be_bytes());
     let tag = &mut tag[12..];
-    tag[..9].copy_from_slice(b"Rendergat");
+    // Players heed the rest of it only from writers that they know.
+    tag[..9].copy_from_slice(b"LAME     ");
     let late = u32::try_from(delay - MP3_DECODER_DELAY).unwrap_or(0).min(0xfff);
     // Twelve bits of delay, twelve of padding.
     tag[21..24].copy_from_slice(&(late << 12).to_be_bytes()[1..]);
