@@ -256,6 +256,9 @@ impl Done {
             self.compare_picture(&ours, &theirs, &mut found);
         }
         self.compare_sound(&ours, &theirs, &mut found);
+        if self.case.is_sound_alone() {
+            self.compare_amount(&mut found);
+        }
         match (ours.duration, theirs.duration) {
             (Some(a), Some(b)) if (a - b).abs() < 0.15 => {}
             (a, b) => {
@@ -287,6 +290,32 @@ impl Done {
         }
         if output::looks(&self.ours) != output::looks(&self.theirs) {
             let _ = writeln!(found, "shape or colours");
+        }
+    }
+
+    /// How many samples a player gets, and how many bytes they take.
+    fn compare_amount(&self, found: &mut String) {
+        let amount = |path: &Path| {
+            let path_text = path.to_str().unwrap();
+            let raw = ["-v", "error", "-i", path_text, "-f", "s16le", "-ac", "1", "pipe:1"];
+            let samples = capture("ffmpeg", &raw).len() / 2;
+            (samples as f64, std::fs::metadata(path).unwrap().len() as f64)
+        };
+        let ((samples, bytes), (theirs, their_bytes)) = (amount(&self.ours), amount(&self.theirs));
+        // What lossy encoders put behind the last sample is marked in few containers, and only
+        // when all is known.
+        let most = match self.case.audio {
+            "flac" => 0.0,
+            "libmp3lame" => 2.0 * 1152.0,
+            _ => 2.0 * 1024.0,
+        };
+        // The first sample lies before or behind a place between two.
+        let most = most + if self.case.start.is_some() { 60.0 } else { 0.0 };
+        if (samples - theirs).abs() > most {
+            let _ = writeln!(found, "{samples} samples, ffmpeg {theirs}");
+        }
+        if (bytes / their_bytes - 1.0).abs() > 0.12 {
+            let _ = writeln!(found, "{bytes} bytes, ffmpeg {their_bytes}");
         }
     }
 
@@ -410,7 +439,7 @@ cases! {
     sound_aac:             "song.ogg"  => "aac",  none, "aac";
     sound_m4a:             "song.flac" => "m4a",  none, "aac";
     sound_m4a_seek:        "song.m4a"  => "m4a",  none, "aac" + "4.321";
-    sound_flac:            "song.m4a"  => "flac", none, "flac";
+    sound_flac:            "song.wav"  => "flac", none, "flac";
     sound_flac_seek:       "song.flac" => "flac", none, "flac" + "4.321";
     sound_opus:            "song.flac" => "ogg",  none, "libopus";
     sound_opus_seek:       "song.ogg"  => "ogg",  none, "libopus" + "4.321";
@@ -419,4 +448,105 @@ cases! {
     sound_flac_in_ogg:     "song.wav"  => "ogg",  none, "flac";
     sound_webm_opus:       "song.flac" => "webm", none, "libopus";
     sound_webm_vorbis:     "song.flac" => "webm", none, "libvorbis" + "4.321";
+}
+
+/// `q` in the middle: what there is gets written, and the file its end.
+#[test]
+fn a_file_that_is_quit_ends_properly() {
+    for ext in ["mp4", "ts", "mkv"] {
+        let (directory, plan) = long(ext);
+        let run = Run::start(&plan);
+        let path = directory.path().join(format!("id.{ext}"));
+        until_it_holds(&path, 1);
+        run.control(Control::Quit);
+        let report = run.finish();
+        assert_eq!(report.ending, Some(Ending::Quit), "{:?}", report.lines);
+        let probed = probe(&path);
+        assert!(probed.video.len() as u64 >= report.progress.frames, "{ext}");
+        assert!(!probed.audio.is_empty(), "{ext}");
+        decodes(&path);
+        if ext == "mp4" {
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(&bytes[bytes.len() - 12..bytes.len() - 8], b"mfro");
+        }
+    }
+}
+
+/// A worker that dies, or whose gateway does, leaves what it wrote, and nothing beside it.
+#[test]
+fn what_was_written_stays() {
+    for (ext, killed) in [("mp4", false), ("mkv", false), ("ts", false), ("ts", true)] {
+        let (directory, plan) = long(ext);
+        let mut run = Run::start(&plan);
+        let path = directory.path().join(format!("id.{ext}"));
+        until_it_holds(&path, 1);
+        if killed {
+            run.child.kill().unwrap();
+            run.child.wait().unwrap();
+        } else {
+            // The other end of the worker's socket.
+            let (nobody, _) = std::os::unix::net::UnixStream::pair().unwrap();
+            run.channel = session::Channel::new(nobody.into());
+            run.exit();
+        }
+        let names: Vec<_> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, [path.file_name().unwrap()]);
+        // SIGKILL may cut a write in two.
+        if !killed {
+            decodes(&path);
+        }
+    }
+}
+
+/// What can't be carried isn't begun: ffmpeg gets it.
+#[test]
+fn what_a_container_has_no_place_for_is_left_to_ffmpeg() {
+    let case = |ext, audio| Case {
+        clip: "film.mkv",
+        ext,
+        copy_video: true,
+        audio,
+        start: None,
+        copyts: false,
+    };
+    for (ext, audio, words) in
+        [("ts", "flac", "MPEG-TS"), ("mp4", "libvorbis", "Vorbis"), ("webm", "aac", "WebM")]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let report = Run::start(&case(ext, audio).plan(directory.path())).finish();
+        match report.ending {
+            Some(Ending::Failed { reason, fault: Fault::Unsupported }) => {
+                assert!(reason.contains(words), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(!report.committed);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+/// A plan of a minute, and its directory.
+fn long(ext: &'static str) -> (tempfile::TempDir, Transcode) {
+    let directory = tempfile::tempdir().unwrap();
+    let case =
+        Case { clip: "film.mkv", ext, copy_video: false, audio: "aac", start: None, copyts: false };
+    let mut plan = case.plan(directory.path());
+    plan.inputs[0].location = Location::File(support::case::long());
+    (directory, plan)
+}
+
+fn until_it_holds(path: &Path, bytes: u64) {
+    while std::fs::metadata(path).map_or(0, |meta| meta.len()) < bytes {
+        support::pause(5);
+    }
+}
+
+/// ffmpeg decodes all of it without a word.
+fn decodes(path: &Path) {
+    let arguments = ["-v", "error", "-i", path.to_str().unwrap(), "-f", "framecrc", "-"];
+    let result = Command::new("ffmpeg").args(arguments).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&result.stderr), "", "{}", path.display());
 }
