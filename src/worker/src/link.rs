@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ffmpeg_args::{
-    Deinterlace, Delivery, Keyframes, Location, Network, StreamRef, StreamSelect, Transcode,
-    VideoAction,
+    Deinterlace, Delivery, FileFormat, Keyframes, Location, Network, Output as Planned, StreamRef,
+    StreamSelect, Transcode, VideoAction,
 };
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use session::{Ending, Fault};
 
+use crate::cadence::Holes;
 use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
 use crate::pace;
@@ -146,12 +147,18 @@ pub fn link(
         .filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
     for (track, (chain, (source, index), input)) in present.enumerate() {
         let is_video = track == 0 && plan.video.is_some();
+        let mut timeline = timeline(plan, input, source, index);
+        if chain.copied && !encodes_video(plan) && plan.video.is_some() {
+            // A copied picture begins before the start, at a keyframe; copied sound with it.
+            timeline.start_ns = None;
+        }
         let settings = TrackSettings {
             track,
-            timeline: timeline(plan, input, source, index),
+            timeline,
             rate: if is_video { video_rate(plan, source, index) } else { None },
             capped: is_video && cap(plan).is_some(),
             // It is the software deinterlacer that keeps the last field.
+            holes: holes(plan),
             fields: is_video
                 && !chain.decoded_on_gpu
                 && deinterlacing(plan).is_some_and(|how| how.per_field),
@@ -256,11 +263,25 @@ fn one_line(graph: &Graph) -> String {
 fn timeline(plan: &Transcode, input: usize, source: &Source, index: usize) -> Timeline {
     let first = source.start_ns();
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
-    let zero = if plan.start_at_zero { first } else { 0 };
-    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first - zero);
+    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first);
+    let zero = match (plan.source_times, plan.start_at_zero) {
+        (true, true) => first,
+        (true, false) => 0,
+        (false, _) => start.unwrap_or(first),
+    };
+    let start = start.map(|start| start - zero);
     Timeline {
         offset_ns: source.buffer_offset_ns(index) - zero,
         start_ns: start.filter(|_| plan.inputs[input].accurate),
+    }
+}
+
+/// ffmpeg's `-fps_mode auto`, by what the muxer can do and by `-copyts`.
+fn holes(plan: &Transcode) -> Holes {
+    match &plan.output {
+        Planned::Progressive(output) if output.format != FileFormat::FragmentedMp4 => Holes::Kept,
+        _ if plan.source_times => Holes::Filled,
+        _ => Holes::FilledFromZero,
     }
 }
 

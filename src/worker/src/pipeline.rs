@@ -10,6 +10,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_audio as gst_audio;
 
+use crate::cadence::Holes;
 use crate::disposable::Packing;
 use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
 use crate::gpu_encoder::{self, Times};
@@ -83,6 +84,8 @@ pub struct TrackSettings {
     pub rate: Option<(u32, u32)>,
     /// The rate is a cap that the command sets.
     pub capped: bool,
+    /// What becomes of holes in the source.
+    pub holes: Holes,
     /// Fields become frames.
     pub fields: bool,
     /// How late a filter before the cadence stamps its frames, ns.
@@ -154,6 +157,7 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             timeline: Timeline { offset_ns, ..settings.timeline },
             rate: settings.rate,
             capped: settings.capped,
+            holes: settings.holes,
             fields: settings.fields,
             keyframes_every: settings.keyframes_every,
             gate: Arc::clone(&settings.gate),

@@ -2,19 +2,21 @@
 //!
 //! ```text
 //! control socket ─ reader thread ─┐
-//! appsinks ─ streaming threads ───┼─▶ one channel ─▶ this thread: Segmenter, messages out
+//! appsinks ─ streaming threads ───┼─▶ one channel ─▶ this thread: muxer, messages out
 //! pipeline bus ─ sync handler ────┘
 //! ```
 //!
 //! How a stream ends:
-//! - **End of input**: every track ends, the last segment and the playlist are written: `Complete`.
+//! - **End of input**: every track ends, the last segment and the playlist, or the file's end, are
+//!   written: `Complete`.
 //! - **`Quit`**: the gate lets nothing more into the encoders, which empty themselves; then as
 //!   above: `Quit`.
 //! - **`Quit` while a network input is awaited**: the input is closed, which is its end for whoever
 //!   reads it; then as above, or `Quit` at once if it wasn't even opened.
 //! - **Broken input**: as `Quit`, if anything was decoded: what there is gets written, as ffmpeg
 //!   does at a truncated file. With nothing decoded: `Failed`.
-//! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`.
+//! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`. Of one
+//!   file stays what was written, as with ffmpeg.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 use ffmpeg_args::Transcode;
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use hls::{Sample, Segmenter};
+use hls::Sample;
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
     WorkerToGateway,
@@ -42,7 +44,7 @@ use crate::reading::Reading;
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::timeline::Gate;
-use crate::writer::{Writer, failed, write_failed};
+use crate::writer::{Muxer, Writer, failed, write_failed};
 
 /// Time between two progress messages; ffmpeg's own is half a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -214,8 +216,9 @@ impl Stream {
             link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
-        let writer =
+        let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
+        writer.expected_end_ns = linked.announced_end_ns;
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
@@ -301,7 +304,7 @@ impl Stream {
     /// Takes no more input beyond the horizon. What is on its way between input and writer comes
     /// through all the same.
     fn hold(&self) {
-        let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) else {
+        let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) else {
             return;
         };
         let held = self.horizon.is_some_and(|horizon| position(&counters) >= horizon);
@@ -318,7 +321,7 @@ impl Stream {
     }
 
     fn finish(&mut self) -> Ending {
-        let counters = match self.writer.segmenter.take().map(Segmenter::finish) {
+        let counters = match self.writer.muxer.take().map(Muxer::finish) {
             Some(Ok(counters)) => counters,
             Some(Err(error)) => return write_failed(&error),
             None if self.quitting.is_some() && self.broken_input.is_none() => return Ending::Quit,
@@ -347,8 +350,8 @@ impl Stream {
     }
 
     fn abort(&mut self, ending: Ending) -> Ending {
-        if let Some(segmenter) = self.writer.segmenter.take() {
-            segmenter.abort();
+        if let Some(muxer) = self.writer.muxer.take() {
+            muxer.abort();
         }
         ending
     }
@@ -365,7 +368,7 @@ impl Stream {
         };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
         self.meter.iter_mut().for_each(Meter::read);
-        if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
+        if let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) {
             self.send_progress(&counters);
         }
     }

@@ -12,7 +12,7 @@ use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
-use crate::cadence::{Emission, FrameGrid, KeyframeGrid, Rate};
+use crate::cadence::{Emission, FrameGrid, Holes, KeyframeGrid, Rate};
 use crate::timeline::{Gate, Timeline};
 
 /// What a cadence needs to know.
@@ -24,6 +24,8 @@ pub struct CadenceConfig {
     pub rate: Option<Rate>,
     /// The rate is a cap that the command sets.
     pub capped: bool,
+    /// What becomes of holes.
+    pub holes: Holes,
     /// Frames are made of fields; the last field stays in the deinterlacer.
     pub fields: bool,
     /// Period of the keyframe grid; `None` leaves keyframes to the encoder.
@@ -215,7 +217,8 @@ impl Cadence {
             None => configured.or(decoded).unwrap_or(UNKNOWN_RATE),
         };
         let capped = state.config.as_ref().is_some_and(|config| config.capped);
-        let grid = if capped { FrameGrid::capped(rate) } else { FrameGrid::new(rate) };
+        let holes = state.config.as_ref().map(|config| config.holes).unwrap_or_default();
+        let grid = if capped { FrameGrid::capped(rate) } else { FrameGrid::new(rate).with(holes) };
         state.grid.get_or_insert(grid);
         drop(state);
         let mut caps = caps.to_owned();
