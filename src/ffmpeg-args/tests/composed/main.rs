@@ -190,7 +190,7 @@ proptest! {
                 }
             }
             let Some(value) = &setting.value else { continue };
-            if setting.name != "vf" {
+            if setting.name != "vf" && setting.name != "filter_complex" {
                 continue;
             }
             let filters = oracle::split(value.to_str().expect("templates are text"), ',');
