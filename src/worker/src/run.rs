@@ -31,11 +31,12 @@ use session::{
 };
 
 use crate::elements;
-use crate::link::{Gpu, Linked, link, open_sources};
+use crate::link::{Gpu, Inputs, Linked, link, open_sources};
 use crate::opened::Opened;
 use crate::pipeline::Output;
 use crate::source::describe_error;
 use crate::stages::Stages;
+use crate::subtitles;
 use crate::timeline::Gate;
 use crate::writer::{Writer, failed, write_failed};
 
@@ -208,7 +209,7 @@ impl Stream {
         pipeline: &gst::Pipeline,
         order: Order<'_>,
         channel: Channel,
-        opened: Opened,
+        mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
         let Order { stages, id, plan, gpu } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
@@ -217,13 +218,15 @@ impl Stream {
             .set_state(gst::State::Paused)
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
         let gate = Arc::new(Gate::default());
+        let subtitles = subtitles::open(plan, &mut opened)?;
         let sources = open_sources(pipeline, stages, plan, opened.inputs)?;
+        let inputs = Inputs { sources, subtitles };
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
         let linked =
-            link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
+            link(pipeline, stages, plan, gpu, inputs, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
         let writer =
