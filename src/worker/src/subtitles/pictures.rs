@@ -110,7 +110,11 @@ impl Pictures {
         let plane = match self.plan.fit {
             None => canvas,
             Some(SubtitleFit::Exact { width, height }) => canvas.scaled(width, height)?,
-            Some(SubtitleFit::Height { width, height }) => canvas.fitted(width, height)?,
+            Some(SubtitleFit::Height { width, height }) => {
+                // Where ffmpeg has no GPU it does this in 4:2:0, whose chroma isn't split.
+                let step = if self.plan.stretched { 1 } else { 2 };
+                canvas.fitted(width, height, step)?
+            }
         };
         let Target { width, height, matrix } = self.target;
         let plane = if self.plan.stretched { plane.scaled(width, height)? } else { plane };
@@ -201,19 +205,14 @@ impl Plane {
         self.pixels.chunks_exact(self.width as usize)
     }
 
-    /// Brought to a height, then cut or filled up alike on both sides.
-    fn fitted(self, width: u32, height: u32) -> Option<Self> {
+    /// Brought to a height, then cut or filled up alike on both sides, by multiples of `step`.
+    fn fitted(self, width: u32, height: u32, step: i64) -> Option<Self> {
         let (from, to) = (u64::from(self.height), u64::from(height));
         let natural = (u64::from(self.width) * to + from / 2) / from;
         let scaled = self.scaled(u32::try_from(natural.max(1)).ok()?, height)?;
         let mut target = Self::empty(width, height)?;
-        // Where the middle of `inner` is laid in `outer`; ffmpeg's filters round down, each.
-        let middle = |outer: u32, inner: u32| i64::from(outer.abs_diff(inner) / 2);
-        let shift = if width > scaled.width {
-            -middle(width, scaled.width)
-        } else {
-            middle(scaled.width, width)
-        };
+        let half = i64::from(width.abs_diff(scaled.width) / 2) / step * step;
+        let shift = if width > scaled.width { -half } else { half };
         let lines = target.pixels.chunks_exact_mut(width as usize);
         for (y, line) in lines.enumerate() {
             for (x, value) in line.iter_mut().enumerate() {
@@ -295,9 +294,11 @@ mod tests {
     fn a_canvas_is_fitted_in_its_middle() {
         let canvas = |width| painted((width, 20), &[square(width as i32 / 2 - 4, 4, 8)]).unwrap();
         for width in [30, 40, 64] {
-            let fitted = canvas(width).fitted(40, 20).unwrap();
+            let fitted = canvas(width).fitted(40, 20, 1).unwrap();
             assert_eq!((fitted.width, fitted.height), (40, 20));
             assert_eq!(box_of(&fitted), (16, 4, 23, 11), "{width}");
         }
+        // Five pixels on each side, of which four are counted.
+        assert_eq!(box_of(&canvas(30).fitted(40, 20, 2).unwrap()), (15, 4, 22, 11));
     }
 }

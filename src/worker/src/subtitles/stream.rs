@@ -15,9 +15,10 @@ use super::libav::{Decoder, Error, Kind, Media, Nature, Subtitle};
 
 /// How much further than a picture the file is read for it: interleaving isn't exact.
 const AHEAD_NS: i64 = 1_000_000_000;
-/// ffmpeg goes so much further back for `-ss`, three frames of 23 per second, as decoding times lie
-/// before presentation times.
-const REORDERED_NS: i64 = 3_000_000_000 / 23;
+/// How far before the start subtitles are looked for that still stand there. ffmpeg looks from the
+/// keyframe before it, in MPEG-TS not even that far, and shows nothing until the next one comes;
+/// this is most subtitles' whole time.
+const BEHIND_NS: i64 = 5_000_000_000;
 
 /// Which stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Stream {
     /// beginning: it is small, and one that began earlier may still be shown.
     pub fn begin(&mut self, start_ns: i64) {
         if self.clock.is_some() {
-            self.media.seek(start_ns - REORDERED_NS);
+            self.media.seek(start_ns.saturating_sub(BEHIND_NS));
         }
     }
 
