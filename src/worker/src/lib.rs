@@ -38,6 +38,7 @@ pub mod run;
 pub mod size;
 pub mod source;
 pub mod stages;
+pub mod subtitles;
 pub mod swscale;
 pub mod timeline;
 pub mod tone;

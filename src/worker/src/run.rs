@@ -36,13 +36,14 @@ use session::{
 };
 
 use crate::elements;
-use crate::link::{Gpu, Linked, link, open_sources};
+use crate::link::{Gpu, Inputs, Linked, link, open_sources};
 use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
 use crate::source::describe_error;
 use crate::stages::Stages;
+use crate::subtitles;
 use crate::timeline::Gate;
 use crate::writer::{Muxer, Writer, failed, write_failed};
 
@@ -192,7 +193,7 @@ impl Stream {
         pipeline: &gst::Pipeline,
         order: Order<'_>,
         channel: Channel,
-        opened: Opened,
+        mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
         let Order { stages, id, plan, gpu, proc_root } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
@@ -202,6 +203,7 @@ impl Stream {
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
+        let subtitles = subtitles::open(plan, &mut opened)?;
         let readings = read_all(opened.inputs)?;
         // A network input may take its time, in which the viewer may go away.
         listen(channel, wake.clone(), readings.clone());
@@ -209,11 +211,12 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
         let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
+        let inputs = Inputs { sources, subtitles };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
         let linked =
-            link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
+            link(pipeline, stages, plan, gpu, inputs, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
         let mut writer =
