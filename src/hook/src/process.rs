@@ -7,7 +7,10 @@
 //!   they were when the hook started.
 //! - One thread only, so the mask of the thread is the mask of the process.
 //! - What [`start`] has started dies with this process, however that ends.
-#![expect(unsafe_code, reason = "argv, signal masks, signalfd, execve and prctl have no safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "argv, signal masks, signalfd, execve and prctl have no safe interface"
+)]
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::io;

@@ -72,8 +72,19 @@ fn arguments(network: &Network) -> Vec<OsString> {
         Delivery::Remuxed => (
             &[],
             &[
-                "-sn", "-dn", "-c", "copy", "-copyts", "-avoid_negative_ts", "disabled",
-                "-muxdelay", "0", "-muxpreload", "0", "-f", "mpegts",
+                "-sn",
+                "-dn",
+                "-c",
+                "copy",
+                "-copyts",
+                "-avoid_negative_ts",
+                "disabled",
+                "-muxdelay",
+                "0",
+                "-muxpreload",
+                "0",
+                "-f",
+                "mpegts",
             ],
         ),
     };

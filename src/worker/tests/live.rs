@@ -79,8 +79,7 @@ impl Kind {
     fn plan(self, delivery: Delivery, directory: &Path) -> Transcode {
         let mut plan = plan(Path::new("nowhere"), directory);
         let url = "http://127.0.0.1:8096/LiveTv/LiveStreamFiles/abc/stream.ts".to_owned();
-        plan.inputs[0].location =
-            Location::Network(Network { url, options: Vec::new(), delivery });
+        plan.inputs[0].location = Location::Network(Network { url, options: Vec::new(), delivery });
         plan.start_at_zero = self != Self::Encode;
         if self != Self::Encode {
             plan.video.as_mut().unwrap().action = VideoAction::Copy;
@@ -117,11 +116,8 @@ fn reference(kind: Kind, bytes: &[u8], directory: &Path) {
          -y {out}/abc.m3u8",
         kind.words()
     );
-    let mut child = Command::new("ffmpeg")
-        .args(line.split_whitespace())
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new("ffmpeg").args(line.split_whitespace()).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let bytes = bytes.to_vec();
     let feeder = thread::spawn(move || stdin.write_all(&bytes));
