@@ -18,9 +18,11 @@
 mod command;
 mod job;
 pub mod job_logger;
+pub mod live;
 mod media;
 mod report;
 mod server;
+mod tuner;
 mod viewer;
 mod watch;
 
@@ -29,6 +31,7 @@ pub use job::{Exit, Job, Log, STOP_PATIENCE};
 pub use media::{Media, MediaError};
 pub use report::{Fault, FaultKind, Report, Run, Served};
 pub use server::{Server, Settings};
+pub use tuner::Tuner;
 pub use viewer::{Amount, Pace, Script, ScriptError, Stall, Step, play};
 pub use watch::{Change, Event, Watch};
 
