@@ -3,12 +3,16 @@
 //! `SOFTVA_ACCOUNT=FILE` (`%p` is the process id) names a JSON file that is written whenever a
 //! display is closed and when the process ends. Processes that did no work write nothing.
 //!
+//! `SOFTVA_PROC=DIR` has the same published as a kernel does: `DIR/<pid>/fdinfo/0`, in i915's words, of
+//! which decoding and encoding are one engine class, and processing another. Whoever reads engine time
+//! reads `DIR` in place of `/proc`.
+//!
 //! Invariant: seconds are thread CPU time, so they don't depend on how busy the machine is. All
 //! codecs run in the caller's thread but x265, whose one worker thread is told apart by its name
 //! and read through its own clock ([`Helpers`]).
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::trace::{self, Engine};
@@ -30,6 +34,38 @@ pub fn add(engine: Engine, time: Duration, pictures: u64) {
     let entry = &mut work[engine as usize];
     entry.time += time;
     entry.pictures += pictures;
+    publish(&work);
+}
+
+/// Puts the process's entry into the tree of processes. Under the lock of the account, so that an
+/// older one never replaces a newer one.
+fn publish(work: &[Work; 3]) {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let root = PathBuf::from(std::env::var_os("SOFTVA_PROC")?);
+        let folder = root.join(std::process::id().to_string()).join("fdinfo");
+        let made = std::fs::create_dir_all(&folder);
+        if let Err(error) = &made {
+            crate::trace!("{}: {error}", folder.display());
+        }
+        made.is_ok().then_some(folder)
+    });
+    let Some(folder) = folder else { return };
+    let ns = |engines: &[Engine]| -> u128 {
+        engines.iter().map(|engine| work[*engine as usize].time.as_nanos()).sum()
+    };
+    let text = format!(
+        "drm-driver:\ti915\ndrm-pdev:\t0000:00:02.0\ndrm-client-id:\t1\n\
+         drm-engine-render:\t0 ns\ndrm-engine-video:\t{} ns\ndrm-engine-video-enhance:\t{} ns\n",
+        ns(&[Engine::Decode, Engine::Encode]),
+        ns(&[Engine::Process]),
+    );
+    // Whoever reads sees the whole of it, as in a kernel's file.
+    let (entry, making) = (folder.join("0"), folder.with_file_name("fdinfo.tmp"));
+    let made = std::fs::write(&making, text).and_then(|()| std::fs::rename(&making, &entry));
+    if let Err(error) = made {
+        crate::trace!("{}: {error}", entry.display());
+    }
 }
 
 /// CPU time of the calling thread.

@@ -4,8 +4,15 @@ mod common;
 
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{folder, virtual_gpu};
+
+/// Only one test at a time counts children.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Seconds of CPU that all ended children of this process have used.
 fn children() -> f64 {
@@ -27,9 +34,10 @@ fn entry(account: &Path, engine: &str) -> (f64, u64) {
     (seconds, entry["pictures"].as_u64().expect("pictures"))
 }
 
-// One test, because other children of this process would disturb the measurement.
+// In turn with whatever else starts children: they would disturb the measurement.
 #[test]
 fn seconds_add_up() {
+    let _turn = turn();
     let gpu = virtual_gpu();
     for (codec, frames) in [("264", 200), ("265", 60)] {
         let folder = folder();
@@ -57,8 +65,37 @@ fn seconds_add_up() {
     }
 }
 
+/// The tree of processes says of the engines what the account says.
+#[test]
+fn a_tree_of_processes_is_published() {
+    let _turn = turn();
+    let gpu = virtual_gpu();
+    let folder = folder();
+    let (account, proc) = (folder.path().join("account.json"), folder.path().join("proc"));
+    let mut command = gpu.pipeline(
+        "videotestsrc num-buffers=50 ! video/x-raw,format=NV12,width=640,height=360 ! vapostproc ! \
+         video/x-raw(memory:VAMemory),width=320,height=180 ! vah264enc ! h264parse ! vah264dec ! \
+         fakesink",
+    );
+    command.env("SOFTVA_ACCOUNT", &account).env("SOFTVA_PROC", &proc);
+    assert!(gpu.output(&mut command).status.success());
+    let text = std::fs::read_to_string(&account).expect("an account");
+    let pid = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["pid"].clone();
+    let fdinfo = std::fs::read_to_string(proc.join(pid.to_string()).join("fdinfo/0")).unwrap();
+    let seconds = |key: &str| {
+        let line = fdinfo.lines().find_map(|line| line.strip_prefix(key)).expect("the engine");
+        line.trim_end_matches(" ns").trim().parse::<f64>().expect("nanoseconds") / 1e9
+    };
+    let (decode, encode, vpp) =
+        (entry(&account, "decode").0, entry(&account, "encode").0, entry(&account, "vpp").0);
+    assert!((seconds("drm-engine-video:") - decode - encode).abs() < 1e-5, "{fdinfo}");
+    assert!((seconds("drm-engine-video-enhance:") - vpp).abs() < 1e-5, "{fdinfo}");
+    assert!(vpp > 0.0 && decode > 0.0);
+}
+
 #[test]
 fn no_work_no_account() {
+    let _turn = turn();
     let folder = folder();
     let account = folder.path().join("account.json");
     let gpu = virtual_gpu();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -109,9 +110,38 @@ impl Run {
     ///
     /// # Panics
     /// As [`start`](Self::start).
-    pub fn given_on(mut self, plan: &Transcode, device: Option<&::gpu::Device>) -> Self {
-        let files: Vec<File> = plan.needs().iter().map(open).collect();
-        let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+    pub fn given_on(self, plan: &Transcode, device: Option<&::gpu::Device>) -> Self {
+        self.given_all(plan, device, Vec::new())
+    }
+
+    /// Starts a worker and gives it a plan whose network inputs are these pipes, and the GPU under
+    /// test.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start), or if there are more or fewer network inputs.
+    pub fn fed(plan: &Transcode, pipes: Vec<OwnedFd>) -> Self {
+        Self::warm().given_all(plan, gpu::under_test().map(|gpu| &gpu.device), pipes)
+    }
+
+    fn given_all(
+        mut self,
+        plan: &Transcode,
+        device: Option<&::gpu::Device>,
+        pipes: Vec<OwnedFd>,
+    ) -> Self {
+        let mut pipes = pipes.into_iter();
+        let opened = plan.needs().into_iter().map(|need| match need {
+            Need::Network { network, .. } => {
+                pipes.next().unwrap_or_else(|| panic!("{} needs a pipe", network.url))
+            }
+            Need::Input { path, .. }
+            | Need::Subtitles(path)
+            | Need::Fonts(path)
+            | Need::Output(path) => open(path),
+        });
+        let opened: Vec<OwnedFd> = opened.collect();
+        assert!(pipes.next().is_none(), "a pipe too many");
+        let descriptors: Vec<BorrowedFd<'_>> = opened.iter().map(AsFd::as_fd).collect();
         let start = GatewayToWorker::Start {
             stream: StreamId(7),
             transcode: Box::new(plan.clone()),
@@ -129,6 +159,15 @@ impl Run {
     /// If it is gone.
     pub fn control(&self, control: Control) {
         self.channel.send(&GatewayToWorker::Control(control), &[]).unwrap();
+    }
+
+    /// Tells it how far it may go.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn horizon(&self, position: Option<Duration>) {
+        let position_us = position.map(|position| position.as_micros().try_into().unwrap());
+        self.channel.send(&GatewayToWorker::Horizon { position_us }, &[]).unwrap();
     }
 
     /// Listens to the end; `on_segment` may answer to each segment.
@@ -193,13 +232,6 @@ pub fn pause(milliseconds: u64) {
 }
 
 /// Opens what a plan needs, as the hook does.
-fn open(need: &Need<'_>) -> File {
-    let path = match need {
-        Need::Input { path, .. }
-        | Need::Subtitles(path)
-        | Need::Fonts(path)
-        | Need::Output(path) => path,
-        Need::Network { network, .. } => panic!("{} needs a pipe", network.url),
-    };
-    File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+fn open(path: &Path) -> OwnedFd {
+    File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
 }

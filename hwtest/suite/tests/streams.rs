@@ -93,3 +93,16 @@ fn an_encoder_that_fails_costs_one_stream() {
     assert!(log.contains("failed reason=\"vah264enc"), "{log}");
     assert!(log.contains("how=\"failed_device\""), "{log}");
 }
+
+/// Jellyfin asks its ffmpeg for the driver by opening the node (contract 1.3). Where it runs there is
+/// none; the hook names the gateway's.
+#[test]
+fn a_jellyfin_without_a_gpu_hears_of_the_gateway_s() {
+    let node = Node::start(&VirtualMachine::softva(&[]), "auto", "");
+    let question =
+        ["-v", "verbose", "-hide_banner", "-init_hw_device", "vaapi=va:/dev/dri/renderD128"];
+    let told = node.hook().args(question).output().unwrap();
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(said.contains("VAAPI driver: Rendergate softva - VA-API in software"), "{said}");
+    assert_eq!((told.stdout.len(), told.status.code()), (0, Some(1)));
+}

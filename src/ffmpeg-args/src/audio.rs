@@ -1,10 +1,13 @@
-//! The sound of an HLS command (contract 2.1 audioArgs).
+//! The sound of a command (contract 2.1 audioArgs, 2.7).
 
 use crate::filters::parse_chain;
 use crate::kinds::AUDIO_CODEC;
 use crate::numbers::{amount, decimal, whole};
 use crate::unread::{AUDIO, AUDIO_OR_BARE, BARE, Spellings, Unread, shown, value};
-use crate::{Audio, AudioAction, AudioCodec, AudioEncode, Input, Passthrough, StreamRef, Verdict};
+use crate::{
+    Audio, AudioAction, AudioCodec, AudioEncode, Input, Mix, Passthrough, StreamRef, Verdict, mix,
+    subtitles,
+};
 
 const ENCODERS: &[(&str, AudioCodec)] = &[
     ("aac", AudioCodec::Aac),
@@ -14,20 +17,23 @@ const ENCODERS: &[(&str, AudioCodec)] = &[
     ("eac3", AudioCodec::Eac3),
     ("libmp3lame", AudioCodec::Mp3),
     ("libopus", AudioCodec::Opus),
+    ("libvorbis", AudioCodec::Vorbis),
     ("flac", AudioCodec::Flac),
 ];
 
 const UNOFFERED_ENCODERS: &[&str] =
-    &["libvorbis", "vorbis", "dca", "alac", "truehd", "mp2", "pcm_", "wma", "opus", "libtwolame"];
+    &["vorbis", "dca", "alac", "truehd", "mp2", "pcm_", "wma", "opus", "libtwolame"];
 
 /// Filters that are understood and not offered.
 const UNOFFERED_FILTERS: &[&str] =
-    &["pan", "asetpts", "aresample", "adelay", "loudnorm", "dynaudnorm", "acompressor"];
+    &["aresample", "adelay", "loudnorm", "dynaudnorm", "acompressor"];
 
 const CHANNELS: Spellings = &[("ac", AUDIO_OR_BARE)];
 const BITRATE: Spellings = &[("ab", BARE), ("b", AUDIO)];
-const QUALITY: Spellings = &[("vbr", AUDIO), ("qscale", AUDIO), ("q", AUDIO), ("aq", BARE)];
+const FDK_QUALITY: Spellings = &[("vbr", AUDIO)];
+const QUALITY: Spellings = &[("qscale", AUDIO), ("q", AUDIO), ("aq", BARE)];
 const AVERAGE: Spellings = &[("abr", AUDIO)];
+const APPLE_MODE: Spellings = &[("aac_at_mode", AUDIO)];
 const SAMPLE_RATE: Spellings = &[("ar", AUDIO_OR_BARE)];
 const FILTERS: Spellings = &[("af", BARE), ("filter", AUDIO)];
 const BITSTREAM_FILTERS: Spellings = &[("bsf", AUDIO), ("absf", BARE)];
@@ -35,60 +41,140 @@ const BITSTREAM_FILTERS: Spellings = &[("bsf", AUDIO), ("absf", BARE)];
 /// How far the copied sound's first time may lie off the seek: it is printed with three digits.
 const TRIM_TOLERANCE_US: u64 = 1_000;
 
-/// Reads the options of the sound.
-pub(crate) fn read(unread: &mut Unread<'_>, source: StreamRef, input: &Input) -> Verdict<Audio> {
-    let encoder = unread.require(AUDIO_CODEC, Some)?;
-    let action = if encoder == "copy" {
-        AudioAction::Copy
-    } else {
-        AudioAction::Encode(encode(unread, encoder)?)
-    };
-    bitstream_filters(unread, input.start_us)?;
-    Ok(Audio { source, action })
+/// What a command says of its sound.
+#[derive(Debug)]
+pub(crate) struct Sound {
+    pub audio: Audio,
+    /// `asetpts=PTS-N/TB`, s.
+    pub shift_seconds: Option<f64>,
 }
 
-fn encode(unread: &mut Unread<'_>, encoder: &str) -> Verdict<AudioEncode> {
+/// Reads the options of the sound. With sound alone in a file of its own (`alone`, contract 2.7)
+/// Jellyfin says rate and channels of copied sound as well, which ffmpeg passes over.
+pub(crate) fn read(
+    unread: &mut Unread<'_>,
+    source: StreamRef,
+    input: &Input,
+    alone: bool,
+) -> Verdict<Sound> {
+    let encoder = unread.require(AUDIO_CODEC, Some)?;
+    let (action, shift_seconds) = if encoder == "copy" {
+        if alone {
+            unread.read(BITRATE, rate)?;
+            unread.read(CHANNELS, channels)?;
+            unread.read(SAMPLE_RATE, sample_rate)?;
+        }
+        (AudioAction::Copy, None)
+    } else {
+        let (encode, shift) = encode(unread, encoder)?;
+        (AudioAction::Encode(encode), shift)
+    };
+    bitstream_filters(unread, input.start_us)?;
+    Ok(Sound { audio: Audio { source, action }, shift_seconds })
+}
+
+fn encode(unread: &mut Unread<'_>, encoder: &str) -> Verdict<(AudioEncode, Option<f64>)> {
     let Some((_, codec)) = ENCODERS.iter().find(|(name, _)| *name == encoder) else {
         let named = format!("audio encoder {encoder}");
         let known = UNOFFERED_ENCODERS.iter().any(|head| encoder.starts_with(head));
         return Err(if known { Passthrough::feature(named) } else { Passthrough::unknown(named) });
     };
-    // lame's average bit rate is a bit rate to the plan.
-    unread.read(AVERAGE, |value| (value == "1").then_some(()))?;
+    let Filters { mix, volume, shift_seconds } = filters(unread)?;
     let encode = AudioEncode {
         codec: *codec,
-        channels: unread.read(CHANNELS, |text| whole(text).filter(|n| (1..=64).contains(n)))?,
-        bitrate: unread.read(BITRATE, |text| amount(text).filter(|rate| *rate > 0))?,
-        quality: unread.read(QUALITY, decimal)?,
-        sample_rate: unread.read(SAMPLE_RATE, |text| whole(text).filter(|rate| *rate > 0))?,
-        volume: volume(unread)?,
-        mix: None,
+        channels: unread.read(CHANNELS, channels)?,
+        bitrate: unread.read(BITRATE, rate)?,
+        quality: quality(unread, encoder)?,
+        sample_rate: unread.read(SAMPLE_RATE, sample_rate)?,
+        volume,
+        mix,
     };
     if encode.bitrate.is_some() && encode.quality.is_some() {
         return Err(Passthrough::unknown("both a bit rate and a quality for the sound"));
     }
-    Ok(encode)
+    if let (Some(mix), Some(channels)) = (&encode.mix, encode.channels)
+        && mix.outputs.len() != channels as usize
+    {
+        let layout = &mix.layout;
+        return Err(Passthrough::unknown(format!("-ac {channels} behind a mix to {layout}")));
+    }
+    Ok((encode, shift_seconds))
 }
 
-fn volume(unread: &mut Unread<'_>) -> Verdict<Option<f64>> {
-    let Some(setting) = unread.take(FILTERS)? else { return Ok(None) };
+fn channels(text: &str) -> Option<u32> {
+    whole(text).filter(|n| (1..=64).contains(n))
+}
+
+fn rate(text: &str) -> Option<u64> {
+    amount(text).filter(|rate| *rate > 0)
+}
+
+fn sample_rate(text: &str) -> Option<u32> {
+    whole(text).filter(|rate| *rate > 0)
+}
+
+/// Reads the quality of a variable bit rate, each encoder's in its own option. An average bit rate
+/// is a bit rate to the plan, for lame (`-abr`) as for Apple's AAC (`-aac_at_mode 2`).
+fn quality(unread: &mut Unread<'_>, encoder: &str) -> Verdict<Option<f64>> {
+    match encoder {
+        "libfdk_aac" => unread.read(FDK_QUALITY, |text| {
+            whole(text).filter(|mode| (1u8..=5).contains(mode)).map(f64::from)
+        }),
+        "libmp3lame" => {
+            unread.read(AVERAGE, |value| (value == "1").then_some(()))?;
+            unread.read(QUALITY, |text| decimal(text).filter(|quality| *quality <= 10.0))
+        }
+        "libvorbis" => {
+            unread.read(QUALITY, |text| decimal(text).filter(|quality| *quality <= 10.0))
+        }
+        "aac_at" => {
+            unread.read(APPLE_MODE, |value| (value == "2").then_some(()))?;
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What `-af` asks for.
+#[derive(Default)]
+struct Filters {
+    mix: Option<Mix>,
+    volume: Option<f64>,
+    shift_seconds: Option<f64>,
+}
+
+/// Reads `-af`: mixes, then a volume, then a shift of times.
+fn filters(unread: &mut Unread<'_>) -> Verdict<Filters> {
+    let Some(setting) = unread.take(FILTERS)? else { return Ok(Filters::default()) };
     let text = value(setting).ok_or_else(|| Passthrough::unknown(shown(setting)))?;
-    let filters = parse_chain(text)?;
-    if let Some(filter) =
-        filters.iter().find(|filter| UNOFFERED_FILTERS.contains(&filter.name.as_str()))
-    {
-        return Err(Passthrough::feature(format!("filter {}", filter.name)));
+    let mut asked = Filters::default();
+    for filter in parse_chain(text)? {
+        let late = asked.shift_seconds.is_some() || asked.volume.is_some();
+        match filter.name.as_str() {
+            "pan" if !late => {
+                let next = mix::read(&filter)?;
+                asked.mix = Some(match &asked.mix {
+                    None => next,
+                    Some(first) => mix::behind(first, &next)
+                        .ok_or_else(|| filter.refuse("not of what the one before it gives"))?,
+                });
+            }
+            "volume" if !late => {
+                let mut options = filter.options(&["volume"])?;
+                asked.volume = Some(options.require("volume", decimal)?);
+                options.finish()?;
+            }
+            "asetpts" if asked.shift_seconds.is_none() => {
+                asked.shift_seconds = Some(subtitles::shift(&filter)?);
+            }
+            "pan" | "volume" | "asetpts" => return Err(filter.refuse("out of order")),
+            name if UNOFFERED_FILTERS.contains(&name) => {
+                return Err(Passthrough::feature(format!("filter {name}")));
+            }
+            _ => return Err(filter.refuse("not a known filter")),
+        }
     }
-    let [filter] = filters.as_slice() else {
-        return Err(Passthrough::unknown(shown(setting)));
-    };
-    if filter.name != "volume" {
-        return Err(filter.refuse("not a known filter"));
-    }
-    let mut options = filter.options(&["volume"])?;
-    let factor = options.read("volume", decimal)?;
-    options.finish()?;
-    factor.map(Some).ok_or_else(|| filter.refuse("without a factor"))
+    Ok(asked)
 }
 
 /// Reads `-bsf:a`: framing that the muxer brings about, and 12.0's trim of copied sound, which

@@ -8,15 +8,17 @@
 //! Invariants:
 //! - A filter is either reduced to a field of the plan, or known to leave the picture alone.
 //! - Fields come about in the order in which whoever runs the plan applies them: deinterlace in
-//!   front of scale.
+//!   front of scale, subtitles last. AMD's way over Vulkan alone deinterlaces at its end, because
+//!   that can't be done on Vulkan; the plan has it where fields are whole still.
 
 use crate::filters::Filter;
 use crate::memory::{Device, Memory};
 use crate::numbers::{frame_rate, whole};
+use crate::subtitles::Timing;
 use crate::tone::{self, Adjusted};
 use crate::{
-    ColourTags, Deinterlace, HdrTransfer, Passthrough, Scale, ToneMap, Turn, Verdict, expression,
-    turning,
+    ColourTags, Deinterlace, HdrTransfer, Passthrough, Scale, Subtitles, ToneMap, Turn, Verdict,
+    expression, turning,
 };
 
 /// What a chain asks for, and where it leaves the picture.
@@ -35,14 +37,21 @@ pub(crate) struct Chain {
     pub eight_bit: bool,
     pub memory: Memory,
     /// The device that a bare `hwupload` goes to: the encoder's.
-    encoder: Option<Device>,
+    pub(crate) encoder: Option<Device>,
     /// HDR that is asserted, of which a tone mapping must make SDR.
     pub(crate) hdr: Option<HdrTransfer>,
     /// Said for the tone mapping that must come next.
     pub(crate) adjusted: Option<Adjusted>,
     pub(crate) sized: bool,
     /// A scaler was asked for a format alone.
-    formatted: bool,
+    pub(crate) formatted: bool,
+    /// Subtitles drawn or laid over.
+    pub subtitles: Option<Subtitles>,
+    pub timing: Timing,
+    /// The device whose picture is mapped into main memory and not changed but by subtitles.
+    pub(crate) lent: Option<Device>,
+    /// `libplacebo` was at work.
+    pub(crate) placed: bool,
 }
 
 /// A filter and its reduction.
@@ -65,12 +74,13 @@ const STAGES: &[Stage] = &[
     (&["tonemap_vaapi"], Chain::map_tones_on_vaapi),
     (&["libplacebo"], Chain::place),
     (&["scale_vulkan"], Chain::copy_on_vulkan),
+    (&["subtitles"], Chain::draw_text),
+    (&["setpts"], Chain::shift),
 ];
 
 /// Filters that are understood and not offered, by the head of their names.
 const UNOFFERED: &[&str] = &[
     "overlay",
-    "subtitles",
     "ass",
     "alphasrc",
     "tonemap",
@@ -85,7 +95,6 @@ const UNOFFERED: &[&str] = &[
     "rotate",
     "setdar",
     "setsar",
-    "setpts",
     "thumbnail",
     "yadif_",
     "bwdif_",
@@ -97,49 +106,77 @@ const UNOFFERED: &[&str] = &[
 /// Reduces a chain that begins in `start` for an encoder that reads `encoder`'s memory (main
 /// memory if `None`).
 pub(crate) fn reduce(filters: &[Filter], start: Memory, encoder: Option<Device>) -> Verdict<Chain> {
-    let mut chain = Chain {
-        colour: None,
-        deinterlace: None,
-        scale: None,
-        frame_rate: None,
-        rate_before_deinterlace: false,
-        eight_bit: false,
-        memory: start,
-        turn: None,
-        tone_map: None,
-        encoder,
-        hdr: None,
-        adjusted: None,
-        sized: false,
-        formatted: false,
-    };
-    // What is not offered is said first: it explains the command better than what surrounds it.
-    for filter in filters {
-        let known = STAGES.iter().any(|(names, _)| names.contains(&filter.name.as_str()));
-        if !known && UNOFFERED.iter().any(|head| filter.name.starts_with(head)) {
-            return Err(Passthrough::feature(format!("filter {}", filter.name)));
-        }
-    }
-    if let Some(filter) = filters.iter().find(|filter| tone::maps_tones(filter))
-        && !filters.iter().any(|filter| filter.name == "setparams")
-    {
-        return Err(tone::unasserted(filter));
-    }
-    for filter in filters {
-        let stage = STAGES.iter().find(|(names, _)| names.contains(&filter.name.as_str()));
-        let (_, step) = stage.ok_or_else(|| filter.refuse("not a known filter"))?;
-        if chain.adjusted.is_some() && filter.name != "tonemap_vaapi" {
-            return Err(filter.refuse("between procamp_vaapi and its tone mapping"));
-        }
-        step(&mut chain, filter)?;
-    }
-    if chain.hdr.is_some() && chain.tone_map.is_none() {
-        return Err(Passthrough::feature("HDR that no filter maps to SDR"));
-    }
-    Ok(chain)
+    let mut chain = Chain::new(start, encoder);
+    chain.check_offered(filters)?;
+    chain.run(filters)?;
+    chain.finish()
 }
 
 impl Chain {
+    /// A picture that nothing has been done to.
+    pub(crate) fn new(start: Memory, encoder: Option<Device>) -> Self {
+        Self {
+            colour: None,
+            deinterlace: None,
+            scale: None,
+            frame_rate: None,
+            rate_before_deinterlace: false,
+            eight_bit: false,
+            memory: start,
+            turn: None,
+            tone_map: None,
+            encoder,
+            hdr: None,
+            adjusted: None,
+            sized: false,
+            formatted: false,
+            subtitles: None,
+            timing: Timing::default(),
+            lent: None,
+            placed: false,
+        }
+    }
+
+    /// Refuses what is known and not offered. It is said first: it explains the command better than
+    /// what surrounds it.
+    pub(crate) fn check_offered(&self, filters: &[Filter]) -> Verdict<()> {
+        for filter in filters {
+            let known = STAGES.iter().any(|(names, _)| names.contains(&filter.name.as_str()));
+            if !known && UNOFFERED.iter().any(|head| filter.name.starts_with(head)) {
+                return Err(Passthrough::feature(format!("filter {}", filter.name)));
+            }
+        }
+        let asserts = filters.iter().any(|filter| filter.name == "setparams");
+        match filters.iter().find(|filter| tone::maps_tones(filter)) {
+            Some(filter) if !asserts => Err(tone::unasserted(filter)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies filters in order.
+    pub(crate) fn run(&mut self, filters: &[Filter]) -> Verdict<()> {
+        for filter in filters {
+            let stage = STAGES.iter().find(|(names, _)| names.contains(&filter.name.as_str()));
+            let (_, step) = stage.ok_or_else(|| filter.refuse("not a known filter"))?;
+            if self.adjusted.is_some() && filter.name != "tonemap_vaapi" {
+                return Err(filter.refuse("between procamp_vaapi and its tone mapping"));
+            }
+            if !matches!(filter.name.as_str(), "hwmap" | "format" | "subtitles" | "setpts") {
+                self.lent = None;
+            }
+            step(self, filter)?;
+        }
+        Ok(())
+    }
+
+    /// The chain at its end.
+    pub(crate) fn finish(self) -> Verdict<Self> {
+        if self.hdr.is_some() && self.tone_map.is_none() {
+            return Err(Passthrough::feature("HDR that no filter maps to SDR"));
+        }
+        Ok(self)
+    }
+
     pub(crate) fn demand(&self, filter: &Filter, memory: Memory) -> Verdict<()> {
         if self.memory == memory {
             return Ok(());
@@ -170,6 +207,7 @@ impl Chain {
             return Ok(());
         }
         let touched = self.deinterlace.is_some() || self.turn.is_some() || self.sized;
+        let touched = touched || self.subtitles.is_some();
         if touched || self.formatted || self.colour.is_some() || self.hdr.is_some() {
             return Err(filter.refuse("not at the head of the chain"));
         }
@@ -229,7 +267,8 @@ impl Chain {
 
     fn deinterlaced(&mut self, filter: &Filter, per_field: bool) -> Verdict<()> {
         let late = self.turn.is_some() || self.sized || self.formatted || self.tone_map.is_some();
-        if self.deinterlace.is_some() || late {
+        let late = late || self.subtitles.is_some();
+        if self.deinterlace.is_some() || (late && !self.placed) {
             return Err(filter.refuse("behind another deinterlacer, a turn or a scaler"));
         }
         self.deinterlace = Some(Deinterlace { per_field });
@@ -314,140 +353,25 @@ impl Chain {
         self.scaled(filter, scale)
     }
 
-    /// `scale_vulkan` without a size: a copy that some drivers of AMD's need.
+    /// `scale_vulkan` without a size: a copy that some drivers of AMD's need, or a conversion for
+    /// an encoder in main memory.
     fn copy_on_vulkan(&mut self, filter: &Filter) -> Verdict<()> {
-        filter.options(&[])?.finish()?;
+        let mut options = filter.options(&[])?;
+        let format = options.read("format", |format| (format == "nv12").then_some(()))?;
+        options.finish()?;
+        self.eight_bit |= format.is_some();
         self.demand(filter, Memory::On(Device::Vulkan))
     }
 
     fn scaled(&mut self, filter: &Filter, scale: Scale) -> Verdict<()> {
-        if self.sized || self.formatted || (self.tone_map.is_some() && filter.name != "vpp_qsv") {
-            return Err(filter.refuse("behind another scaler or a tone mapping"));
+        let mapped = self.tone_map.is_some() && filter.name != "vpp_qsv";
+        if self.sized || self.formatted || mapped || self.subtitles.is_some() {
+            return Err(filter.refuse("behind another scaler, a tone mapping or subtitles"));
         }
         self.sized = true;
         self.scale = Some(scale);
         Ok(())
     }
-
-    /// `format`: converts in main memory, names what a mapping gave, or checks what is there.
-    fn format(&mut self, filter: &Filter) -> Verdict<()> {
-        let mut options = filter.options(&["pix_fmts"])?;
-        let formats = options.take("pix_fmts").unwrap_or_default();
-        options.finish()?;
-        let refusal = || filter.refuse(&format!("{formats} of a picture in {}", self.memory));
-        // 10.6 and 10.7: whatever the decoder gave, the upload behind it takes either.
-        if formats == "nv12|vaapi" {
-            return match self.memory {
-                Memory::System => {
-                    self.eight_bit = true;
-                    Ok(())
-                }
-                Memory::On(Device::Vaapi) => Ok(()),
-                _ => Err(refusal()),
-            };
-        }
-        if let Some(device) = Device::of_format(formats) {
-            // Vulkan's is also said where it is the case.
-            let there = device == Device::Vulkan && self.memory == Memory::On(device);
-            if !there && self.memory != Memory::Mapped(Some(device)) {
-                return Err(refusal());
-            }
-            self.memory = Memory::On(device);
-            return Ok(());
-        }
-        let eight_bit = match formats {
-            "nv12" | "yuv420p" => true,
-            // Converted to 8 bits later, or the encoder says no.
-            "p010" | "p010le" if self.tone_map.is_none() => false,
-            "yuv420p10le" if self.tone_map.is_none() && self.hdr.is_some() => false,
-            _ => return Err(refusal()),
-        };
-        match self.memory {
-            Memory::System | Memory::Mapped(None) => {
-                self.memory = Memory::System;
-                self.eight_bit = eight_bit;
-                Ok(())
-            }
-            _ => Err(refusal()),
-        }
-    }
-
-    fn upload(&mut self, filter: &Filter) -> Verdict<()> {
-        let mut options = filter.options(&[])?;
-        options.read("extra_hw_frames", whole::<u32>)?;
-        let derived = derived_device(filter, options.take("derive_device"))?;
-        options.finish()?;
-        let device = match filter.name.as_str() {
-            "hwupload_vaapi" => Some(Device::Vaapi),
-            "hwupload_cuda" => Some(Device::Cuda),
-            _ => derived.or(self.encoder),
-        };
-        let device = device.ok_or_else(|| filter.refuse("for an encoder in main memory"))?;
-        // What lies on the device already passes through.
-        if self.memory != Memory::On(device) {
-            self.demand(filter, Memory::System)?;
-        }
-        self.memory = Memory::On(device);
-        Ok(())
-    }
-
-    fn download(&mut self, filter: &Filter) -> Verdict<()> {
-        filter.options(&[])?.finish()?;
-        match self.memory {
-            Memory::On(Device::Vaapi | Device::Qsv | Device::Cuda | Device::Opencl) => {
-                self.memory = Memory::Mapped(None);
-                Ok(())
-            }
-            _ => Err(filter.refuse(&format!("of a picture in {}", self.memory))),
-        }
-    }
-
-    /// `hwmap`; `reverse=1` gives back what was mapped to OpenCL.
-    fn map(&mut self, filter: &Filter) -> Verdict<()> {
-        let mut options = filter.options(&[])?;
-        options.read("extra_hw_frames", whole::<u32>)?;
-        let mode = options.read("mode", |mode| match mode {
-            "read" => Some(false),
-            "write" => Some(true),
-            _ => None,
-        })?;
-        let reverse = options.read("reverse", |text| (text == "1").then_some(()))?.is_some();
-        let derived = derived_device(filter, options.take("derive_device"))?;
-        options.finish()?;
-        let ways: &[Option<Device>] = match self.memory {
-            Memory::On(Device::Vaapi) => &[
-                None,
-                Some(Device::Qsv),
-                Some(Device::Opencl),
-                Some(Device::Drm),
-                Some(Device::Vulkan),
-            ],
-            Memory::On(Device::Qsv) => &[Some(Device::Vaapi), Some(Device::Opencl)],
-            Memory::On(Device::Opencl) => &[None, Some(Device::Vaapi), Some(Device::Qsv)],
-            Memory::On(Device::Drm) => &[Some(Device::Vulkan)],
-            Memory::On(Device::Vulkan) => &[Some(Device::Vaapi)],
-            _ => &[],
-        };
-        let back = self.memory == Memory::On(Device::Opencl) && derived.is_some();
-        let agrees = reverse == back && mode.is_none_or(|write| write == reverse);
-        if !ways.contains(&derived) || !agrees {
-            return Err(filter.refuse(&format!("this way of a picture in {}", self.memory)));
-        }
-        // What maps tones on OpenCL takes it without a `format` in between.
-        self.memory = match derived {
-            Some(Device::Opencl) => Memory::On(Device::Opencl),
-            derived => Memory::Mapped(derived),
-        };
-        Ok(())
-    }
-}
-
-/// The device behind `derive_device`.
-fn derived_device(filter: &Filter, name: Option<&str>) -> Verdict<Option<Device>> {
-    name.map(|name| {
-        Device::named(name).ok_or_else(|| filter.refuse(&format!("derive_device={name}")))
-    })
-    .transpose()
 }
 
 #[cfg(test)]
@@ -465,35 +389,6 @@ mod tests {
     const CUDA: Memory = Memory::On(Device::Cuda);
 
     const TAGS: &str = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709";
-
-    #[test]
-    fn detours_vanish() {
-        use Memory::System;
-        let (va, qsv, cuda) = (Some(Device::Vaapi), Some(Device::Qsv), Some(Device::Cuda));
-        for (text, start, encoder, end) in [
-            (
-                "scale_vaapi=format=nv12:extra_hw_frames=24,hwmap=derive_device=qsv,format=qsv",
-                VAAPI,
-                qsv,
-                QSV,
-            ),
-            ("scale_vaapi=format=nv12,hwmap=mode=read,format=nv12", VAAPI, None, System),
-            ("scale_vaapi=format=nv12,hwdownload,format=nv12", VAAPI, None, System),
-            ("hwdownload,format=p010le", VAAPI, None, System),
-            ("format=nv12,hwupload_vaapi", System, va, VAAPI),
-            ("format=nv12,hwupload=derive_device=vaapi", System, va, VAAPI),
-            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", System, va, VAAPI),
-            ("format=nv12|vaapi,hwupload,scale_vaapi=format=nv12", VAAPI, va, VAAPI),
-            ("scale_cuda=format=yuv420p,hwdownload,format=yuv420p", CUDA, None, System),
-            ("vpp_qsv=w=1280:h=720:format=nv12", QSV, qsv, QSV),
-            ("hwupload=extra_hw_frames=64", System, cuda, CUDA),
-        ] {
-            match run(text, start, encoder) {
-                Ok(chain) => assert_eq!(chain.memory, end, "{text}"),
-                Err(refusal) => panic!("{text}: {refusal}"),
-            }
-        }
-    }
 
     #[test]
     fn deinterlacers_have_the_rate_of_their_spelling() {
@@ -545,7 +440,7 @@ mod tests {
         for (text, start, kind, named) in [
             ("frobnicate=1", Memory::System, UnknownArgument, "frobnicate"),
             ("tonemapx=tonemap=bt2390", Memory::System, UnsupportedFeature, "setparams"),
-            ("scale=640:360,subtitles=f='/a.ass'", Memory::System, UnsupportedFeature, "subtitles"),
+            ("scale=640:360,ass=f='/a.ass'", Memory::System, UnsupportedFeature, "ass"),
             (
                 "setparams=color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc",
                 Memory::System,

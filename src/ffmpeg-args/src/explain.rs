@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::{
-    AudioAction, AudioEncode, Container, HlsOutput, Input, Keyframes, Output, Passthrough,
-    PassthroughKind, Plan, PlaylistType, RateControl, Scale, StreamRef, StreamSelect, Subtitles,
-    ToneCurve, ToneMap, Transcode, Turn, Video, VideoAction, VideoEncode,
+    AudioAction, AudioEncode, Container, Delivery, HlsOutput, Input, Keyframes, Location,
+    MixedChannel, Output, Passthrough, PassthroughKind, PictureSubtitles, Plan, PlaylistType,
+    RateControl, Scale, SourceChannel, StreamRef, StreamSelect, SubtitleFit, Subtitles,
+    TextSubtitles, ToneCurve, ToneMap, Transcode, Turn, Video, VideoAction, VideoEncode,
 };
 
 impl Plan {
@@ -116,11 +117,24 @@ fn explain_hls(output: &HlsOutput, lines: &mut Lines) {
         PlaylistType::Vod => "written at the end",
         PlaylistType::Event => "written with each segment",
     };
-    lines.line("playlist", format!("{}, {when}", output.playlist));
+    let mut text = format!("{}, {when}", output.playlist);
+    if !output.base_url.is_empty() {
+        _ = write!(text, ", segments named {}...", output.base_url);
+    }
+    lines.line("playlist", text);
 }
 
 fn explain_input(input: &Input) -> String {
     let mut text = input.location.to_string();
+    if let Location::Network(network) = &input.location {
+        text.push_str(match network.delivery {
+            Delivery::Bytes => ", fetched by the real ffmpeg byte for byte",
+            Delivery::Remuxed => ", fetched by the real ffmpeg and put into MPEG-TS",
+        });
+        if !network.options.is_empty() {
+            _ = write!(text, " with {}", network.options.join(" "));
+        }
+    }
     if let Some(start) = input.start_us {
         let seconds = start / 1_000_000;
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
@@ -181,11 +195,9 @@ fn explain_encode(encode: &VideoEncode, lines: &mut Lines) {
     }
     match &encode.subtitles {
         None => {}
-        Some(Subtitles::Text(text)) => {
-            lines.line("subtitles", format!("text of {}", text.path.display()));
-        }
+        Some(Subtitles::Text(text)) => lines.line("subtitles", explain_text(text)),
         Some(Subtitles::Pictures(pictures)) => {
-            lines.line("subtitles", format!("pictures of {}", stream(pictures.source)));
+            lines.line("subtitles", explain_pictures(pictures));
         }
     }
     if let Some((n, d)) = encode.frame_rate {
@@ -226,6 +238,45 @@ fn explain_encode(encode: &VideoEncode, lines: &mut Lines) {
             Keyframes::EveryFrames(frames) => format!("every {frames} frames"),
         },
     );
+}
+
+fn explain_text(subtitles: &TextSubtitles) -> String {
+    let TextSubtitles { path, stream, charset, fonts, shift_seconds } = subtitles;
+    let mut text = format!("text of {}", path.display());
+    if let Some(stream) = stream {
+        _ = write!(text, ", its subtitle stream {stream}");
+    }
+    if let Some(charset) = charset {
+        _ = write!(text, ", encoded in {charset}");
+    }
+    if let Some(fonts) = fonts {
+        _ = write!(text, ", fonts in {}", fonts.display());
+    }
+    if *shift_seconds != 0.0 {
+        _ = write!(text, ", {shift_seconds} s ahead of the picture's times");
+    }
+    text
+}
+
+fn explain_pictures(subtitles: &PictureSubtitles) -> String {
+    let PictureSubtitles { source, canvas, fit, stretched } = subtitles;
+    let mut text = format!("pictures of {}", stream(*source));
+    if let Some((width, height)) = canvas {
+        _ = write!(text, ", on a canvas of {width}x{height}");
+    }
+    match fit {
+        None => {}
+        Some(SubtitleFit::Exact { width, height }) => {
+            _ = write!(text, ", scaled to {width}x{height}");
+        }
+        Some(SubtitleFit::Height { width, height }) => {
+            _ = write!(text, ", scaled to a height of {height}, cut or filled up to {width}");
+        }
+    }
+    if *stretched {
+        text.push_str(", stretched over the picture");
+    }
+    text
 }
 
 fn explain_tone_map(map: &ToneMap) -> String {
@@ -279,8 +330,25 @@ fn explain_audio(encode: &AudioEncode) -> String {
     if let Some(rate) = encode.sample_rate {
         _ = write!(text, ", {rate} Hz");
     }
+    if let Some(mix) = &encode.mix {
+        let outputs: Vec<String> = mix.outputs.iter().map(explain_mixed).collect();
+        _ = write!(text, ", mixed to {}: {}", mix.layout, outputs.join(" | "));
+    }
     if let Some(volume) = encode.volume {
         _ = write!(text, ", volume times {volume}");
     }
     text
+}
+
+/// `0.707 of 4 and 0.5 of FC`.
+fn explain_mixed(output: &MixedChannel) -> String {
+    let gains = output.gains.iter().map(|(channel, gain)| {
+        let gain = (gain * 1000.0).round() / 1000.0;
+        match channel {
+            SourceChannel::Number(number) => format!("{gain} of {number}"),
+            SourceChannel::Name(name) => format!("{gain} of {name}"),
+        }
+    });
+    let sum = gains.collect::<Vec<_>>().join(" and ");
+    if output.normalised { format!("{sum}, together 1") } else { sum }
 }

@@ -1,10 +1,13 @@
-//! A `-vf` or `-af` value, split into filters and their options.
+//! A `-vf`, `-af` or `-filter_complex` value, split into chains, filters and their options.
 //!
 //! libavfilter unescapes twice: once when it splits the chain at commas, once when it splits a
 //! filter's arguments at colons. Each time a backslash makes the next character plain, single
 //! quotes make everything up to the next quote plain, and blanks around a word vanish.
 //!
-//! Invariant: text that libavfilter would read as a graph (labels, `;`) is refused, not flattened.
+//! Invariants:
+//! - Where a chain is asked for, text that libavfilter would read as a graph (labels, `;`) is
+//!   refused, not flattened.
+//! - Labels stand at the ends of a chain, where Jellyfin writes them; elsewhere they are refused.
 
 use crate::{Passthrough, Verdict};
 
@@ -93,9 +96,76 @@ impl<'a> Options<'a> {
     }
 }
 
+/// A chain of a graph, between its labels (`[0:3]scale[sub]`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// What it takes, in order: labels, or streams of an input.
+    pub inputs: Vec<String>,
+    pub filters: Vec<Filter>,
+    /// What it gives; nothing is labelled that goes to the output.
+    pub outputs: Vec<String>,
+}
+
 /// Splits a chain of filters.
 pub(crate) fn parse_chain(text: &str) -> Verdict<Vec<Filter>> {
-    let refuse = |why: String| Passthrough::unknown(format!("filter chain {text}: {why}"));
+    let refuse = |why: &str| Passthrough::unknown(format!("filter chain {text}: {why}"));
+    let mut segments = parse_segments(text, &|why| refuse(&why))?;
+    match (segments.pop(), segments.as_slice()) {
+        (Some(Segment { inputs, filters, outputs }), [])
+            if inputs.is_empty() && outputs.is_empty() =>
+        {
+            Ok(filters)
+        }
+        _ => Err(refuse("labels or ; make it a graph")),
+    }
+}
+
+/// Splits a graph into its chains.
+pub(crate) fn parse_graph(text: &str) -> Verdict<Vec<Segment>> {
+    parse_segments(text, &|why| {
+        let start = text.char_indices().nth(80).map_or(text, |(end, _)| &text[..end]);
+        Passthrough::unknown(format!("filter graph {start}: {why}"))
+    })
+}
+
+fn parse_segments(text: &str, refuse: &dyn Fn(String) -> Passthrough) -> Verdict<Vec<Segment>> {
+    let mut segments = Vec::new();
+    let mut rest = text;
+    loop {
+        let (inputs, behind) = labels(rest).ok_or_else(|| refuse("a label is open".to_owned()))?;
+        let (filters, behind) = parse_filters(behind, refuse)?;
+        let (outputs, behind) =
+            labels(behind).ok_or_else(|| refuse("a label is open".to_owned()))?;
+        segments.push(Segment { inputs, filters, outputs });
+        match behind.chars().next() {
+            None => return Ok(segments),
+            Some(';') => rest = &behind[1..],
+            Some(c) => return Err(refuse(format!("{c} behind a label"))),
+        }
+    }
+}
+
+/// The labels at the head of a text, and what stands behind them.
+fn labels(text: &str) -> Option<(Vec<String>, &str)> {
+    let mut labels = Vec::new();
+    let mut rest = text.trim_start_matches(BLANKS);
+    while let Some(behind) = rest.strip_prefix('[') {
+        let (label, behind) = behind.split_once(']')?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+        if label.is_empty() || !label.chars().all(plain) {
+            return None;
+        }
+        labels.push(label.to_owned());
+        rest = behind.trim_start_matches(BLANKS);
+    }
+    Some((labels, rest))
+}
+
+/// The filters up to a label, a semicolon or the end, and the text from there on.
+fn parse_filters<'a>(
+    text: &'a str,
+    refuse: &dyn Fn(String) -> Passthrough,
+) -> Verdict<(Vec<Filter>, &'a str)> {
     let mut filters = Vec::new();
     let mut rest = text;
     loop {
@@ -114,9 +184,9 @@ pub(crate) fn parse_chain(text: &str) -> Verdict<Vec<Filter>> {
         }
         filters.push(Filter { name, options });
         match rest.chars().next() {
-            None => return Ok(filters),
             Some(',') => rest = &rest[1..],
-            Some(c) => return Err(refuse(format!("{c} makes it a graph"))),
+            None | Some(';' | '[') => return Ok((filters, rest)),
+            Some(c) => return Err(refuse(format!("{c} without its other half"))),
         }
     }
 }
@@ -238,6 +308,37 @@ mod tests {
             r"a=b\", r"a=b\'c",
         ] {
             assert!(parse_chain(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn graphs_are_split_into_labelled_chains() {
+        let text = r"[0:3]scale,crop=4:2[sub] ; [0:0]null [main];[main][sub]overlay=x=1,null";
+        let graph = parse_graph(text).unwrap();
+        let shown: Vec<_> = graph
+            .iter()
+            .map(|Segment { inputs, filters, outputs }| {
+                let names: Vec<&str> = filters.iter().map(|filter| &*filter.name).collect();
+                (inputs.join(" "), names.join(" "), outputs.join(" "))
+            })
+            .collect();
+        let expect = [
+            ("0:3", "scale crop", "sub"),
+            ("0:0", "null", "main"),
+            ("main sub", "overlay null", ""),
+        ];
+        let own = |(a, b, c): (&str, &str, &str)| (a.to_owned(), b.to_owned(), c.to_owned());
+        assert_eq!(shown, expect.map(own));
+        // Quotes and escapes hide what would divide.
+        let text = r"alphasrc=start='0\:1',subtitles=f='/m/[a];b, \:c.ass'[sub]";
+        let [chain] = &parse_graph(text).unwrap()[..] else { panic!("one chain") };
+        assert_eq!(chain.filters.len(), 2);
+        let mut options = chain.filters[1].options(&[]).unwrap();
+        assert_eq!(options.take("f"), Some("/m/[a];b, :c.ass"));
+        for text in
+            ["", "[a", "[a]", "[]null", "null;", ";null", "null[a],null", "[a b]null", "null]"]
+        {
+            assert!(parse_graph(text).is_err(), "{text}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! The inputs of an HLS command: local files, how they are entered, how the picture is decoded
-//! (contract 2.1 inputModifier, 2.4).
+//! The inputs of a command: how they are entered and read, how the picture is decoded (contract 2.1
+//! inputModifier, 2.4). Where their bytes come from is `network`'s.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use crate::arguments::File;
 use crate::kinds::{FORMAT, VIDEO_CODEC};
 use crate::memory::{Device, Memory};
-use crate::numbers::{amount, time_us, whole};
+use crate::network::{self, REMUXED_FORMATS};
+use crate::numbers::{amount, decimal, time_us, whole};
 use crate::turning::{self, Mark};
 use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, shown};
-use crate::{Input, Location, Passthrough, Verdict};
+use crate::{Delivery, Input, Location, Passthrough, Verdict, plane};
 
 /// Demuxers of files. Any of them may be named, or several joined by commas; the name is a hint.
 const FILE_FORMATS: &[&str] = &[
@@ -69,6 +70,7 @@ const DECODED: &[&str] =
     &["h264", "hevc", "av1", "vp8", "vp9", "mpeg2", "mpeg2video", "mpeg4", "vc1", "mjpeg"];
 
 const SEEK: Spellings = &[("ss", BARE)];
+const CANVAS: Spellings = &[("canvas_size", ANY)];
 const FFLAGS: Spellings = &[("fflags", BARE)];
 const HWACCEL: Spellings = &[("hwaccel", ANY)];
 const HWACCEL_OUTPUT: Spellings = &[("hwaccel_output_format", ANY)];
@@ -92,6 +94,8 @@ pub(crate) struct Source {
     /// Memory that they are decoded into.
     pub memory: Memory,
     pub mark: Mark,
+    /// `-canvas_size`.
+    pub canvas: Option<(u32, u32)>,
 }
 
 /// The file behind an input's name.
@@ -120,16 +124,30 @@ pub(crate) fn local_path(url: &OsStr) -> Verdict<PathBuf> {
 
 /// Reads the options of an input.
 pub(crate) fn read(file: &File) -> Verdict<Source> {
-    let path = local_path(&file.url)?;
+    let mut location = network::location(&file.url)?;
     let mut unread = Unread::new(&file.settings);
-    let format = match unread.read(FORMAT, Some)? {
+    let format = unread.read(FORMAT, Some)?;
+    if let Some(format) = format
+        && !is_offered(format, &mut location)
+    {
+        return Err(Passthrough::input(format!("input -f {format}")));
+    }
+    let seek = unread.take(SEEK)?;
+    let start_us = match seek.map(|seek| (seek, crate::unread::value(seek).and_then(time_us))) {
         None => None,
-        Some(format) if format.split(',').all(|name| FILE_FORMATS.contains(&name)) => {
-            Some(format.to_owned())
+        Some((seek, None)) => return Err(Passthrough::unknown(shown(seek))),
+        Some((seek, _)) if matches!(location, Location::Network(_)) => {
+            let refusal = format!("{}: a network input comes from its beginning", shown(seek));
+            return Err(Passthrough::input(refusal));
         }
-        Some(format) => return Err(Passthrough::input(format!("input -f {format}"))),
+        Some((_, start)) => start,
     };
-    let start_us = unread.read(SEEK, time_us)?;
+    if let Location::Network(network) = &mut location {
+        network::read_options(&mut unread, network)?;
+    } else if let Some(setting) = unread.settings().find(|s| network::is_option(&s.name)) {
+        return Err(Passthrough::unknown(format!("{} of a file", shown(setting))));
+    }
+    let read_rate = read_rate(&mut unread)?;
     unread.flag(&[("accurate_seek", BARE)]);
     let accurate = !unread.flag(&[("noaccurate_seek", BARE)]);
     let mark = turning::mark(&mut unread)?;
@@ -141,11 +159,43 @@ pub(crate) fn read(file: &File) -> Verdict<Source> {
         })?;
     }
     let memory = decoded_memory(&mut unread)?;
+    let canvas = unread.read(CANVAS, plane::canvas)?;
     unread.drop_effectless(EFFECTLESS)?;
     unread.finish()?;
-    let location = Location::File(path);
-    let input = Input { location, format, start_us, accurate, read_rate: None };
-    Ok(Source { input, memory, mark })
+    let format = format.map(str::to_owned);
+    let input = Input { location, format, start_us, accurate, read_rate };
+    Ok(Source { input, memory, mark, canvas })
+}
+
+/// Whether an input's `-f` is one that is offered. Some make of a URL more than its own bytes.
+fn is_offered(format: &str, location: &mut Location) -> bool {
+    if format.split(',').all(|name| FILE_FORMATS.contains(&name)) {
+        return true;
+    }
+    match location {
+        Location::Network(network) if REMUXED_FORMATS.contains(&format) => {
+            network.delivery = Delivery::Remuxed;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Reads `-re` and `-readrate`. How an input catches up after it stood still, and how much of it is
+/// read at once at first, is up to whoever reads it.
+fn read_rate(unread: &mut Unread<'_>) -> Verdict<Option<f64>> {
+    let native = unread.flag(&[("re", BARE)]);
+    let positive = |text| decimal(text).filter(|number| *number > 0.0);
+    let rate = unread.read(&[("readrate", BARE)], positive)?;
+    let catchup = unread.read(&[("readrate_catchup", BARE)], positive)?;
+    let burst = unread.read(&[("readrate_initial_burst", BARE)], decimal)?;
+    match (native, rate) {
+        (false, None) if catchup.is_none() && burst.is_none() => Ok(None),
+        (true, None) => Ok(Some(1.0)),
+        (false, Some(rate)) => Ok(Some(rate)),
+        (false, None) => Err(Passthrough::unknown("-readrate_catchup without -readrate")),
+        (true, Some(rate)) => Err(Passthrough::unknown(format!("-re and -readrate {rate}"))),
+    }
 }
 
 /// Accepts the flags that repair what a demuxer lacks, which every reader must do anyway. The

@@ -1,6 +1,6 @@
 //! Which job a command is (contract 1.2, 1.3 and 2), before anything in it is read closely.
 //!
-//! Everything but a single HLS output ends here. The order matters: what a command asks is clear
+//! Everything but one output for a player ends here. The order matters: what a command asks is clear
 //! from a few options, so it is settled before an unusual word elsewhere can cloud the answer.
 
 use crate::arguments::{Arguments, File, Setting};
@@ -20,6 +20,9 @@ const SUBTITLE_CODEC: Spellings =
 const FRAMES: Spellings = &[("frames", &["v", "v:0"]), ("vframes", BARE)];
 const OUTPUT_FFLAGS: Spellings = &[("fflags", BARE)];
 const MAP: Spellings = &[("map", BARE)];
+const MAP_CHAPTERS: Spellings = &[("map_chapters", BARE)];
+const NO_VIDEO: Spellings = &[("vn", BARE)];
+const ID3: Spellings = &[("id3v2_version", BARE)];
 
 /// Options that settle the job wherever they stand.
 const TELLING: &[(Spellings, &str)] = &[
@@ -37,8 +40,19 @@ const OTHER_JOBS: &[(&str, &str)] = &[
     ("ass", "subtitles"),
 ];
 
-/// Refuses every command that isn't one HLS output.
-pub(crate) fn hls_output(arguments: &Arguments) -> Verdict<&File> {
+/// A way of playing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Playback {
+    /// Segments and a playlist (contract 2.1).
+    Hls,
+    /// A picture, mostly with sound, in one file (2.6).
+    Film,
+    /// Sound in one file (2.7).
+    Music,
+}
+
+/// Refuses every command that isn't one output for a player.
+pub(crate) fn playback(arguments: &Arguments) -> Verdict<(&File, Playback)> {
     if let Some(question) = arguments.question() {
         return Err(Passthrough::probe(shown(question)));
     }
@@ -53,11 +67,19 @@ pub(crate) fn hls_output(arguments: &Arguments) -> Verdict<&File> {
     other_job(arguments)?;
     match outputs.as_slice() {
         [] => Err(Passthrough::other_job("no output")),
-        [output] => match format(output) {
-            Some("hls") => Ok(output),
-            Some(muxer) => Err(Passthrough::kind(format!("output -f {muxer}"))),
-            None => Err(Passthrough::kind(format!("progressive output {}", output.url.display()))),
-        },
+        [output] => {
+            let says = |spellings| setting(output, spellings).is_some();
+            // A film's chapters are dropped; music keeps its tags. Nobody else says either so.
+            match format(output) {
+                Some("hls") => Ok((output, Playback::Hls)),
+                None | Some("mp4") if says(MAP_CHAPTERS) && says(VIDEO_CODEC) => {
+                    Ok((output, Playback::Film))
+                }
+                None if says(NO_VIDEO) && says(ID3) => Ok((output, Playback::Music)),
+                Some(muxer) => Err(Passthrough::kind(format!("output -f {muxer}"))),
+                None => Err(Passthrough::kind(format!("output {}", output.url.display()))),
+            }
+        }
         _ => Err(Passthrough::kind(format!("{} outputs", outputs.len()))),
     }
 }
@@ -82,10 +104,12 @@ fn other_job(arguments: &Arguments) -> Verdict<()> {
         {
             return Err(Passthrough::other_job(format!("subtitles: {}", shown(codec))));
         }
-        // A recording copies whatever is there into a file; a remux for playback maps its streams.
+        // A recording copies whatever is there into a file; a remux for playback maps its streams,
+        // or drops the chapters.
         let copies = video.and_then(value) == Some("copy");
         let recording = copies && setting(output, OUTPUT_FFLAGS).is_some();
-        if muxer.is_none() && recording && setting(output, MAP).is_none() {
+        let mapped = setting(output, MAP).or(setting(output, MAP_CHAPTERS)).is_some();
+        if muxer.is_none() && recording && !mapped {
             return Err(Passthrough::other_job("recording"));
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! Two steps, both pure. [`parse`] binds options to files and interprets nothing
 //! ([`arguments::Arguments`]); [`plan`] turns that into intent. Between them the command is sorted
-//! by kind (`kinds`), then read piece by piece: `inputs`, `video` with its filter `chain` (of which
-//! `tone` reads tone mappings and `turning` turns), `audio`, `output`.
+//! by kind (`kinds`), then read piece by piece: `inputs` (`network` where their bytes come from),
+//! `select` (which streams), `video` with its filter `chain` (of which `tone` reads tone mappings,
+//! `turning` turns, `detours` the ways between memories, `subtitles` text; `overlay` a graph of
+//! two chains, of which `plane` is the second), `audio` with its `mix`, and what is written: `output` or `progressive`.
 //!
 //! Every dialect of Jellyfin 10.6 to 12 is read by the same rules; a version is never asked for.
 //! The knowledge lies in tables: which option takes a value, which spelling means what, which
@@ -20,6 +22,7 @@ pub mod arguments;
 mod audio;
 mod chain;
 mod describe;
+mod detours;
 mod explain;
 mod expression;
 mod filters;
@@ -27,11 +30,19 @@ mod inputs;
 mod kinds;
 mod logged;
 mod memory;
+mod mix;
+mod network;
 mod numbers;
 mod options;
 mod output;
+mod overlay;
 mod plan;
+mod plane;
+mod progressive;
+mod select;
 mod split;
+mod startup;
+mod subtitles;
 mod tone;
 mod transcode;
 mod turning;
@@ -44,5 +55,6 @@ pub use describe::Need;
 pub use logged::logged_command;
 pub use plan::*;
 pub use split::split_command_line;
+pub use startup::asks_for_vaapi_driver;
 pub use transcode::plan;
 pub use verdict::Verdict;

@@ -9,21 +9,24 @@ use crate::arguments::File;
 use crate::kinds::FORMAT;
 use crate::numbers::{decimal, whole};
 use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, shown, value};
-use crate::{Container, HlsOutput, Passthrough, PlaylistType, Verdict};
+use crate::{
+    Audio, AudioAction, AudioCodec, Container, HlsOutput, Passthrough, PlaylistType, Verdict,
+};
 
 const SEGMENT_OPTIONS: Spellings = &[("hls_segment_options", BARE), ("hls_ts_options", BARE)];
 
 /// Options that say what is the case anyway, with the values for which that holds.
-const EFFECTLESS: Effectless = &[
+pub(crate) const EFFECTLESS: Effectless = &[
     (&[("threads", ANY)], |value| whole::<u32>(value).is_some()),
     (&[("max_muxing_queue_size", ANY)], |value| whole::<u32>(value).is_some()),
     (&[("strict", ANY)], |value| matches!(value, "-2" | "experimental" | "unofficial")),
     // Parameter sets in band: MPEG-TS has them so, and fMP4 may.
     (&[("flags", &["", "v", "v:0"])], |value| value == "-global_header"),
     (&[("fflags", BARE)], |value| value == "+genpts"),
-    // The segment muxer's; the HLS muxer doesn't look at it.
-    (&[("individual_header_trailer", BARE)], |value| value == "0"),
 ];
+
+/// The segment muxer's; the HLS muxer doesn't look at it.
+const SEGMENTS: Effectless = &[(&[("individual_header_trailer", BARE)], |value| value == "0")];
 
 /// Options that every HLS command has, with their only value.
 const ALWAYS: &[(Spellings, &str)] = &[
@@ -40,6 +43,7 @@ pub(crate) fn read(file: &File, unread: &mut Unread<'_>) -> Verdict<HlsOutput> {
         unread.require(spellings, |value| (value == *only).then_some(()))?;
     }
     unread.drop_effectless(EFFECTLESS)?;
+    unread.drop_effectless(SEGMENTS)?;
     let (directory, playlist) = split_path(Path::new(&file.url))?;
     if !playlist.ends_with(".m3u8") {
         return Err(Passthrough::unknown(format!("playlist {playlist}")));
@@ -73,8 +77,18 @@ pub(crate) fn read(file: &File, unread: &mut Unread<'_>) -> Verdict<HlsOutput> {
     })
 }
 
+/// Refuses sound that segments don't hold.
+pub(crate) fn check_streams(audio: Option<&Audio>) -> Verdict<()> {
+    match audio.map(|audio| &audio.action) {
+        Some(AudioAction::Encode(encode)) if encode.codec == AudioCodec::Vorbis => {
+            Err(Passthrough::feature("Vorbis in segments"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Directory and file name. A `%` in the directory would be part of ffmpeg's pattern.
-fn split_path(path: &Path) -> Verdict<(PathBuf, String)> {
+pub(crate) fn split_path(path: &Path) -> Verdict<(PathBuf, String)> {
     let refusal = || Passthrough::unknown(format!("output {}", path.display()));
     let text = path.to_str().ok_or_else(refusal)?;
     let (directory, name) = match text.rsplit_once('/') {

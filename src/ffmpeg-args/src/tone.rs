@@ -138,6 +138,7 @@ impl Chain {
         };
         options.finish()?;
         self.memory = Memory::On(Device::Vulkan);
+        self.placed = true;
         if size != (None, None) {
             self.sized_exactly(filter, size)?;
         }
@@ -151,7 +152,8 @@ impl Chain {
     /// A tone mapping of which nothing is said but where it starts.
     pub(crate) fn tone_map_by_driver(&self, filter: &Filter) -> Verdict<ToneMap> {
         let from = self.hdr.ok_or_else(|| unasserted(filter))?;
-        if self.tone_map.is_some() || self.eight_bit || self.adjusted.is_some() {
+        let late = self.tone_map.is_some() || self.subtitles.is_some();
+        if late || self.eight_bit || self.adjusted.is_some() {
             return Err(filter.refuse("behind another tone mapping, 8 bits or procamp_vaapi"));
         }
         Ok(ToneMap {

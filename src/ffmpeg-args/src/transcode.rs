@@ -6,35 +6,38 @@
 use std::ffi::OsString;
 
 use crate::arguments::{Arguments, File, Setting, parse};
+use crate::filters::{Segment, parse_graph};
 use crate::inputs::{self, Source};
-use crate::kinds::{AUDIO_CODEC, VIDEO_CODEC, hls_output};
+use crate::kinds::{Playback, playback};
 use crate::memory::Memory;
-use crate::numbers::whole;
+use crate::overlay::Graph;
+use crate::progressive;
+use crate::select::{self, Streams};
+use crate::subtitles::Timing;
 use crate::turning::Mark;
 use crate::unread::{ANY, BARE, Spellings, Unread, is_spelled, shown, value};
 use crate::video::{self, Picture};
 use crate::{
-    Output, Passthrough, Plan, StreamRef, StreamSelect, Transcode, Turn, Verdict, Video,
-    VideoAction, audio, output,
+    Audio, AudioAction, Output, Passthrough, Plan, Transcode, Turn, Verdict, Video, VideoAction,
+    audio, network, output,
 };
 
 /// Options that are understood and not offered, wherever they stand.
 const UNOFFERED: Spellings = &[
-    ("filter_complex", BARE),
     ("lavfi", BARE),
-    ("canvas_size", ANY),
-    ("re", BARE),
-    ("readrate", BARE),
-    ("readrate_catchup", BARE),
-    ("readrate_initial_burst", BARE),
-    ("stream_loop", BARE),
-    ("async", BARE),
     ("copypriorss", ANY),
     ("svtav1-params", ANY),
+    ("mpegts_m2ts_mode", ANY),
+    // Subtitles that are carried along in the file.
+    ("codec", &["s", "s:0"]),
+    ("c", &["s", "s:0"]),
+    ("scodec", BARE),
+    ("disposition", &["s", "s:0"]),
 ];
 
 const VIDEO_SYNC: Spellings = &[("vsync", ANY), ("fps_mode", ANY)];
-const MAP: Spellings = &[("map", BARE)];
+const GRAPH: Spellings = &[("filter_complex", BARE)];
+const AUDIO_SYNC: Spellings = &[("async", BARE)];
 
 /// Devices that a command opens. Whoever runs a plan opens its own.
 const DEVICES: &[&str] = &["vaapi", "qsv", "opencl", "drm", "vulkan", "cuda"];
@@ -48,32 +51,35 @@ pub fn plan(argv: &[OsString]) -> Plan {
 }
 
 fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
-    let output = hls_output(arguments)?;
+    let (output, playback) = playback(arguments)?;
     if arguments.inputs.is_empty() {
         return Err(Passthrough::unknown("no input"));
     }
     // First the causes that explain a command best; odd options come last.
     for file in &arguments.inputs {
-        inputs::local_path(&file.url)?;
+        network::location(&file.url)?;
     }
     refuse_unoffered(arguments, output)?;
     let sources = arguments.inputs.iter().map(inputs::read).collect::<Verdict<Vec<Source>>>()?;
     let mut unread = Unread::new(&output.settings);
-    let streams = select(&mut unread, sources.len())?;
-    let (run, start_at_zero) = read_run(&arguments.globals)?;
-    let video = match streams.video {
+    let (mut run, times) = read_run(&arguments.globals, playback)?;
+    let segments = read_graph(&mut run)?;
+    let graph = segments.as_deref().map(Graph::resolve).transpose()?;
+    let streams = select::read(&mut unread, sources.len(), graph.as_ref())?;
+    let (video, timing) = read_video(&mut unread, &sources, &streams, graph)?;
+    let audio = match streams.audio {
         Some(source) => {
-            let Source { memory, mark, .. } = sources[source.input];
-            Some(video::read(&mut unread, &Picture { source, memory, mark })?)
+            let alone = playback == Playback::Music;
+            Some(audio::read(&mut unread, source, &sources[source.input].input, alone)?)
         }
         None => None,
     };
-    let audio = match streams.audio {
-        Some(source) => Some(audio::read(&mut unread, source, &sources[source.input].input)?),
-        None => None,
-    };
-    let output = output::read(output, &mut unread)?;
-    let output = Output::Hls(output);
+    let shift = audio.as_ref().and_then(|sound| sound.shift_seconds);
+    let audio = audio.map(|sound| sound.audio);
+    check_times(&sources, &times, &timing, audio.as_ref(), shift)?;
+    read_audio_sync(&mut run, audio.as_ref())?;
+    let output =
+        read_output(output, playback, &mut unread, &times, (video.as_ref(), audio.as_ref()))?;
     check_marks(&sources, video.as_ref(), &output)?;
     read_video_sync(&mut unread)?;
     unread.finish()?;
@@ -82,7 +88,80 @@ fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
         return Err(Passthrough::unknown(format!("{} behind the output", shown(setting))));
     }
     let inputs = sources.into_iter().map(|source| source.input).collect();
-    Ok(Transcode { inputs, video, audio, start_at_zero, source_times: true, output })
+    let Times { source_times, start_at_zero } = times;
+    Ok(Transcode { inputs, video, audio, start_at_zero, source_times, output })
+}
+
+/// The chains of `-filter_complex`. ffmpeg makes a graph of each, even of one that is repeated.
+fn read_graph(run: &mut Unread<'_>) -> Verdict<Option<Vec<Segment>>> {
+    match run.take_all(GRAPH)[..] {
+        [] => Ok(None),
+        [setting] => {
+            let text = value(setting).ok_or_else(|| Passthrough::unknown(shown(setting)))?;
+            parse_graph(text).map(Some)
+        }
+        _ => Err(Passthrough::unknown("-filter_complex twice")),
+    }
+}
+
+fn read_video(
+    unread: &mut Unread<'_>,
+    sources: &[Source],
+    streams: &Streams,
+    graph: Option<Graph<'_>>,
+) -> Verdict<(Option<Video>, Timing)> {
+    let plane = graph.as_ref().and_then(Graph::plane);
+    let canvas = plane.and_then(|plane| sources[plane.input].canvas);
+    // Jellyfin gives the film the canvas of its subtitles, wherever they come from.
+    let astray = |source: &Source| source.canvas.is_some() && source.canvas != canvas;
+    if sources.iter().any(astray) {
+        return Err(Passthrough::unknown("-canvas_size without subtitles to draw"));
+    }
+    let Some(source) = streams.video else { return Ok((None, Timing::default())) };
+    let Source { memory, mark, .. } = sources[source.input];
+    let picture = Picture { source, memory, mark, graph, canvas };
+    video::read(unread, &picture).map(|(video, timing)| (Some(video), timing))
+}
+
+fn read_output(
+    file: &File,
+    playback: Playback,
+    unread: &mut Unread<'_>,
+    times: &Times,
+    (video, audio): (Option<&Video>, Option<&Audio>),
+) -> Verdict<Output> {
+    let output = match playback {
+        Playback::Hls => {
+            let output = output::read(file, unread)?;
+            output::check_streams(audio)?;
+            return Ok(Output::Hls(output));
+        }
+        Playback::Film => progressive::film(file, unread, times.source_times)?,
+        Playback::Music => progressive::music(file, unread, times.source_times)?,
+    };
+    progressive::check_streams(output.format, video, audio)?;
+    Ok(Output::Progressive(output))
+}
+
+/// Text and what is drawn of it, picture and sound have one time.
+fn check_times(
+    sources: &[Source],
+    times: &Times,
+    timing: &Timing,
+    audio: Option<&Audio>,
+    audio_shift: Option<f64>,
+) -> Verdict<()> {
+    let start = sources[0].input.start_us;
+    timing.check(start, times.source_times)?;
+    let encoded = audio.is_some_and(|audio| matches!(audio.action, AudioAction::Encode(_)));
+    if encoded && audio_shift != timing.shift_seconds {
+        return Err(Passthrough::unknown("asetpts and setpts don't shift alike"));
+    }
+    // Without the source's times each input's count from where it is entered.
+    if !times.source_times && sources.iter().any(|source| source.input.start_us != start) {
+        return Err(Passthrough::unknown("inputs entered at different times without -copyts"));
+    }
+    Ok(())
 }
 
 /// How pictures are decoded and turned is said of the encoded picture's input alone, and MP4 must
@@ -121,13 +200,24 @@ fn refuse_unoffered(arguments: &Arguments, output: &File) -> Verdict<()> {
     Ok(())
 }
 
-/// Reads the options of the run; the second value is `-start_at_zero`.
-fn read_run(globals: &[Setting]) -> Verdict<(Unread<'_>, bool)> {
+/// What the output's times are.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// `-copyts`.
+    source_times: bool,
+    /// `-start_at_zero`.
+    start_at_zero: bool,
+}
+
+/// Reads the options of the run. Segments always have the source's times, a file may.
+fn read_run(globals: &[Setting], playback: Playback) -> Verdict<(Unread<'_>, Times)> {
     let mut run = Unread::new(globals);
-    for name in [&[("y", BARE)] as Spellings, &[("copyts", BARE)]] {
-        if !run.flag(name) {
-            return Err(Passthrough::unknown(format!("no -{}", name[0].0)));
-        }
+    if !run.flag(&[("y", BARE)]) {
+        return Err(Passthrough::unknown("no -y"));
+    }
+    let source_times = run.flag(&[("copyts", BARE)]);
+    if playback == Playback::Hls && !source_times {
+        return Err(Passthrough::unknown("no -copyts"));
     }
     run.flag(&[("hide_banner", BARE)]);
     for setting in run.take_all(&[("init_hw_device", BARE)]) {
@@ -140,7 +230,22 @@ fn read_run(globals: &[Setting]) -> Verdict<(Unread<'_>, bool)> {
     run.take_all(&[("filter_hw_device", BARE), ("vaapi_device", BARE), ("qsv_device", BARE)]);
     read_video_sync(&mut run)?;
     let start_at_zero = run.flag(&[("start_at_zero", BARE)]);
-    Ok((run, start_at_zero))
+    if start_at_zero && !source_times {
+        return Err(Passthrough::unknown("-start_at_zero without -copyts"));
+    }
+    Ok((run, Times { source_times, start_at_zero }))
+}
+
+/// `-async 1` fills the gap between zero and the first sound, and makes up for a start that drifts,
+/// by a filter. Copied sound goes through none.
+fn read_audio_sync(run: &mut Unread<'_>, audio: Option<&Audio>) -> Verdict<()> {
+    let Some(setting) = run.take(AUDIO_SYNC)? else { return Ok(()) };
+    let encoded = audio.is_some_and(|audio| matches!(audio.action, AudioAction::Encode(_)));
+    match value(setting) {
+        Some("1") if !encoded => Ok(()),
+        Some("1") => Err(Passthrough::feature(format!("{} of encoded sound", shown(setting)))),
+        _ => Err(Passthrough::unknown(shown(setting))),
+    }
 }
 
 /// `-vsync` and `-fps_mode`: only what ffmpeg chooses by itself is offered.
@@ -153,94 +258,4 @@ fn read_video_sync(unread: &mut Unread<'_>) -> Verdict<()> {
         }
         _ => Err(Passthrough::unknown(shown(setting))),
     }
-}
-
-/// The streams of the output.
-#[derive(Debug, PartialEq)]
-struct Streams {
-    video: Option<StreamRef>,
-    audio: Option<StreamRef>,
-}
-
-/// Reads `-map`, `-vn`, `-an`, `-sn` (contract 2.1 mapArgs). A plan is made without opening the
-/// files, so which mapped stream is the picture follows from order: Jellyfin maps it first.
-fn select(unread: &mut Unread<'_>, inputs: usize) -> Verdict<Streams> {
-    let no_video = unread.flag(&[("vn", BARE)]);
-    let no_audio = unread.flag(&[("an", BARE)]);
-    let no_subtitles = unread.flag(&[("sn", BARE)]);
-    unread.flag(&[("dn", BARE)]);
-    let has = |spellings| unread.settings().any(|setting| is_spelled(&setting.name, spellings));
-    let (has_video, has_audio) = (has(VIDEO_CODEC), has(AUDIO_CODEC));
-    let maps = unread.take_all(MAP);
-    let streams = if maps.is_empty() {
-        if inputs > 1 {
-            return Err(Passthrough::unknown("several inputs and no -map"));
-        }
-        if !no_video && !no_subtitles {
-            return Err(Passthrough::unknown("neither -map nor -sn"));
-        }
-        let best = StreamRef { input: 0, stream: StreamSelect::Best };
-        Streams { video: (!no_video).then_some(best), audio: (!no_audio).then_some(best) }
-    } else {
-        let (mapped, audio_dropped) = read_maps(&maps, inputs)?;
-        let no_audio = no_audio || audio_dropped;
-        match (mapped.as_slice(), no_video, no_audio) {
-            (&[video, audio], false, false) => Streams { video: Some(video), audio: Some(audio) },
-            (&[video], false, true) => Streams { video: Some(video), audio: None },
-            (&[audio], true, false) => Streams { video: None, audio: Some(audio) },
-            (&[video], false, false) if has_video && !has_audio => {
-                Streams { video: Some(video), audio: None }
-            }
-            (&[_, _, _, ..], ..) => {
-                return Err(Passthrough::feature(format!("{} mapped streams", mapped.len())));
-            }
-            _ => return Err(Passthrough::unknown("-map leaves open what is mapped")),
-        }
-    };
-    check_streams(&streams, inputs)?;
-    Ok(streams)
-}
-
-fn check_streams(streams: &Streams, inputs: usize) -> Verdict<()> {
-    if streams.video.is_none() && streams.audio.is_none() {
-        return Err(Passthrough::unknown("neither picture nor sound"));
-    }
-    let numbered = |stream: &StreamRef| matches!(stream.stream, StreamSelect::Index(_));
-    if streams.video == streams.audio && streams.video.as_ref().is_some_and(numbered) {
-        return Err(Passthrough::unknown("one stream mapped as picture and as sound"));
-    }
-    if streams.video.is_some_and(|video| video.input != 0) {
-        return Err(Passthrough::unknown("the picture of a second input"));
-    }
-    let used = |input| [streams.video, streams.audio].iter().flatten().any(|s| s.input == input);
-    match (0..inputs).find(|input| !used(*input)) {
-        None => Ok(()),
-        Some(input) => Err(Passthrough::feature(format!("input {input} without a mapped stream"))),
-    }
-}
-
-/// The mapped streams in order, and whether `-map -0:a` drops the sound.
-fn read_maps(maps: &[&Setting], inputs: usize) -> Verdict<(Vec<StreamRef>, bool)> {
-    let mut mapped = Vec::new();
-    let (mut dropped, mut audio_dropped) = (false, false);
-    for setting in maps {
-        let refusal = || Passthrough::unknown(shown(setting));
-        let text = value(setting).ok_or_else(refusal)?;
-        let (drop, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
-        let (input, stream) = text.split_once(':').ok_or_else(refusal)?;
-        let input = whole::<usize>(input).filter(|input| *input < inputs).ok_or_else(refusal)?;
-        if drop {
-            match stream {
-                "s" => {}
-                "a" if input == 0 => audio_dropped = true,
-                _ => return Err(refusal()),
-            }
-        } else {
-            // A drop takes away what was mapped before it, so its place matters.
-            let index = whole(stream).filter(|_| !dropped).ok_or_else(refusal)?;
-            mapped.push(StreamRef { input, stream: StreamSelect::Index(index) });
-        }
-        dropped |= drop;
-    }
-    Ok((mapped, audio_dropped))
 }

@@ -86,7 +86,8 @@ impl Chain {
     }
 
     pub(crate) fn turned(&mut self, filter: &Filter, turn: Turn) -> Verdict<()> {
-        if self.turn.is_some() || self.sized || self.tone_map.is_some() {
+        let late = self.sized || self.tone_map.is_some() || self.subtitles.is_some();
+        if self.turn.is_some() || late {
             return Err(filter.refuse("turns behind a scaler, a tone mapping or another turn"));
         }
         self.turn = Some(turn);

@@ -1,10 +1,12 @@
-//! The picture of an HLS command (contract 2.1 videoArgs, 2.2, 2.3).
+//! The picture of a command (contract 2.1 videoArgs, 2.2, 2.3).
 
 use crate::chain::{self, Chain};
 use crate::filters::parse_chain;
 use crate::kinds::VIDEO_CODEC;
 use crate::memory::{Device, Memory};
 use crate::numbers::{amount, decimal, frame_rate, whole};
+use crate::overlay::Graph;
+use crate::subtitles::Timing;
 use crate::turning::{self, Mark};
 use crate::unread::{ANY, BARE, Effectless, Spellings, Unread, VIDEO, VIDEO_OR_BARE, shown, value};
 use crate::{
@@ -91,8 +93,8 @@ const LEAST_GROUP: Spellings = &[("keyint_min", VIDEO_OR_BARE)];
 const FILTERS: Spellings = &[("vf", BARE), ("filter", VIDEO)];
 const RATE: Spellings = &[("r", VIDEO_OR_BARE)];
 const PIXEL_FORMAT: Spellings = &[("pix_fmt", VIDEO_OR_BARE)];
-const TAG: Spellings = &[("tag", VIDEO), ("vtag", BARE)];
-const BITSTREAM_FILTERS: Spellings = &[("bsf", VIDEO), ("vbsf", BARE)];
+pub(crate) const TAG: Spellings = &[("tag", VIDEO), ("vtag", BARE)];
+pub(crate) const BITSTREAM_FILTERS: Spellings = &[("bsf", VIDEO), ("vbsf", BARE)];
 
 /// Encoder options that change nothing a plan carries, with the values for which that holds.
 const EFFECTLESS: Effectless = &[
@@ -107,36 +109,48 @@ const EFFECTLESS: Effectless = &[
 ];
 
 /// Where the picture comes from and how it arrives.
-pub(crate) struct Picture {
+pub(crate) struct Picture<'a> {
     pub source: StreamRef,
     /// Memory that the decoder leaves it in.
     pub memory: Memory,
     /// What its input says of turning.
     pub mark: Mark,
+    /// `-filter_complex`.
+    pub graph: Option<Graph<'a>>,
+    /// `-canvas_size` of the input that the graph's plane comes from.
+    pub canvas: Option<(u32, u32)>,
 }
 
-/// Reads the options of the picture.
-pub(crate) fn read(unread: &mut Unread<'_>, picture: &Picture) -> Verdict<Video> {
+/// Reads the options of the picture; the second value is when text is drawn on it.
+pub(crate) fn read(unread: &mut Unread<'_>, picture: &Picture<'_>) -> Verdict<(Video, Timing)> {
     let encoder = unread.require(VIDEO_CODEC, Some)?;
     let tag = tag(unread)?;
-    let action = if encoder == "copy" {
+    let (action, timing) = if encoder == "copy" {
         bitstream_filters(unread, &["h264_mp4toannexb", "hevc_mp4toannexb"])?;
-        VideoAction::Copy
+        if picture.graph.is_some() {
+            return Err(Passthrough::unknown("-filter_complex of a copied picture"));
+        }
+        (VideoAction::Copy, Timing::default())
     } else {
         bitstream_filters(unread, &["extract_extradata=remove=0"])?;
-        VideoAction::Encode(encode(unread, encoder, picture)?)
+        let (encode, timing) = encode(unread, encoder, picture)?;
+        (VideoAction::Encode(encode), timing)
     };
-    Ok(Video { source: picture.source, action, tag })
+    Ok((Video { source: picture.source, action, tag }, timing))
 }
 
-fn encode(unread: &mut Unread<'_>, encoder: &str, picture: &Picture) -> Verdict<VideoEncode> {
+fn encode(
+    unread: &mut Unread<'_>,
+    encoder: &str,
+    picture: &Picture<'_>,
+) -> Verdict<(VideoEncode, Timing)> {
     let Some((_, codec, device)) = ENCODERS.iter().find(|(name, ..)| *name == encoder) else {
         let named = format!("video encoder {encoder}");
         let known = UNOFFERED_ENCODERS.iter().any(|head| encoder.starts_with(head));
         return Err(if known { Passthrough::feature(named) } else { Passthrough::unknown(named) });
     };
     let (codec, device) = (*codec, *device);
-    let chain = picture_chain(unread, picture.memory, codec, device)?;
+    let chain = picture_chain(unread, picture, codec, device)?;
     let frame_rate = output_rate(unread, &chain)?;
     let encode = VideoEncode {
         codec,
@@ -153,26 +167,30 @@ fn encode(unread: &mut Unread<'_>, encoder: &str, picture: &Picture) -> Verdict<
         colour: chain.colour,
         turn: turning::settle(picture.mark, chain.turn)?,
         tone_map: chain.tone_map,
-        subtitles: None,
+        subtitles: chain.subtitles,
     };
     unread.drop_effectless(EFFECTLESS)?;
     unread.flag(&[("noautoscale", BARE)]);
-    Ok(encode)
+    Ok((encode, chain.timing))
 }
 
 fn picture_chain(
     unread: &mut Unread<'_>,
-    start: Memory,
+    picture: &Picture<'_>,
     codec: VideoCodec,
     device: Option<Device>,
 ) -> Verdict<Chain> {
-    let filters = match unread.take(FILTERS)? {
-        Some(setting) => {
-            parse_chain(value(setting).ok_or_else(|| Passthrough::unknown(shown(setting)))?)?
+    let mut chain = match (unread.take(FILTERS)?, &picture.graph) {
+        (None, Some(graph)) => graph.reduce(picture.memory, device, picture.canvas)?,
+        (Some(setting), None) => {
+            let text = value(setting).ok_or_else(|| Passthrough::unknown(shown(setting)))?;
+            chain::reduce(&parse_chain(text)?, picture.memory, device)?
         }
-        None => Vec::new(),
+        (None, None) => chain::reduce(&[], picture.memory, device)?,
+        (Some(setting), Some(_)) => {
+            return Err(Passthrough::unknown(format!("{} beside -filter_complex", shown(setting))));
+        }
     };
-    let mut chain = chain::reduce(&filters, start, device)?;
     let readable = match device {
         None => chain.memory == Memory::System,
         Some(Device::Vaapi) => chain.memory == Memory::On(Device::Vaapi),

@@ -47,6 +47,12 @@ pub const DEFAULT_LOG_FILTER: &str = "info";
 /// and Kubernetes must be told to wait longer than this plus `streams.quit_seconds`.
 pub const DEFAULT_DRAIN_SECONDS: f64 = 30.0;
 
+/// Seconds of lead with which a stream yields to others. As much as Jellyfin's own throttling leaves a
+/// stream at least: it outlasts any start beside it.
+pub const DEFAULT_COMFORTABLE_LEAD_SECONDS: f64 = 60.0;
+/// Seconds of lead below which no stream is held. What players hold before they ask for more.
+pub const DEFAULT_NEEDED_LEAD_SECONDS: f64 = 12.0;
+
 /// Seconds above which a setting is taken for a mistake.
 const LONGEST_SECONDS: f64 = 86_400.0;
 
@@ -62,6 +68,8 @@ pub struct Config {
     pub worker: Worker,
     /// What streams run on.
     pub gpu: Gpu,
+    /// Who may run ahead.
+    pub schedule: Schedule,
     /// Health, metrics, list of streams.
     pub http: Http,
     /// Logs, on stderr.
@@ -136,6 +144,29 @@ impl Default for Streams {
 pub struct Gpu {
     /// `auto`, `vaapi` or `software`.
     pub backend: Backend,
+}
+
+/// `[schedule]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// Whether streams that are far ahead of their viewers wait for those that aren't.
+    pub enabled: bool,
+    /// Media written beyond what the viewer can have watched, in seconds, with which a stream waits
+    /// while others have less.
+    pub comfortable_lead_seconds: f64,
+    /// The same below which no stream waits, in seconds; three segments if that is more.
+    pub needed_lead_seconds: f64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            comfortable_lead_seconds: DEFAULT_COMFORTABLE_LEAD_SECONDS,
+            needed_lead_seconds: DEFAULT_NEEDED_LEAD_SECONDS,
+        }
+    }
 }
 
 /// What streams run on.
@@ -375,6 +406,8 @@ impl Config {
             ("worker.ready_seconds", self.worker.ready_seconds),
             ("worker.refill_seconds", self.worker.refill_seconds),
             ("shutdown.drain_seconds", self.shutdown.drain_seconds),
+            ("schedule.comfortable_lead_seconds", self.schedule.comfortable_lead_seconds),
+            ("schedule.needed_lead_seconds", self.schedule.needed_lead_seconds),
         ];
         for (key, value) in seconds {
             if !(0.0..=LONGEST_SECONDS).contains(&value) {

@@ -1,13 +1,16 @@
 //! `rendergate explain`: what becomes of one command, and why.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
-use ffmpeg_args::{Plan, logged_command, plan};
+use ffmpeg_args::{Plan, Transcode, logged_command, plan};
 use serde_json::{Value, json};
+
+use crate::launch::worker_program;
 
 /// What is to be explained, and how.
 #[derive(Debug, Args)]
@@ -22,7 +25,8 @@ A log says the command as one string, which Jellyfin's runtime splits by other r
 hand over the log, and don't paste the line behind `--`. The first command in it is explained.
 
 Answers:
-  transcode     the gateway runs it; what becomes of picture, sound and output follows
+  transcode     the gateway runs it; what becomes of picture, sound and output follows, and the
+                pipelines that a worker would build for the usual file
   passthrough   the real ffmpeg gets it untouched; the argument that decided this follows
 No file is opened and no gateway asked: a file that can't be read, a GPU that is missing or a gateway
 that is full may still send a stream to ffmpeg. Jellyfin's log of the transcode says so then.
@@ -53,8 +57,38 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&as_json(&plan)?)?);
     } else {
         print!("{}", plan.explain());
+        if let Plan::Transcode(transcode) = &plan {
+            let file = "1080p of H.264 (HEVC of ten bits for HDR) and AAC";
+            match graphs(transcode) {
+                Ok(graphs) => print!("\npipelines, for {file}\n{graphs}"),
+                Err(error) => println!("\nno pipelines can be shown: {error:#}"),
+            }
+        }
     }
     Ok(())
+}
+
+/// The pipelines that a worker would build, in its own words: the gateway knows no elements.
+fn graphs(transcode: &Transcode) -> anyhow::Result<String> {
+    let configured = std::env::var_os("RENDERGATE_WORKER").map(PathBuf::from);
+    let program = worker_program(configured.as_deref())?;
+    let mut worker = Command::new(&program)
+        .arg("--outline")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("can't run {}", program.display()))?;
+    let mut stdin = worker.stdin.take().context("no standard input")?;
+    // One that ends without reading says why.
+    let _ = stdin.write_all(&serde_json::to_vec(transcode)?);
+    drop(stdin);
+    let said = worker.wait_with_output()?;
+    if !said.status.success() {
+        bail!("{}", String::from_utf8_lossy(&said.stderr).trim());
+    }
+    let lines = String::from_utf8(said.stdout)?;
+    Ok(lines.lines().map(|line| format!("  {line}\n")).collect())
 }
 
 fn logged(file: &Path) -> anyhow::Result<Vec<OsString>> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use session::HookToGateway;
+use session::{GatewayToHook, HookToGateway, PROTOCOL};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::peer::{Allowed, Peer, group_id, supplementary_groups};
 use crate::pool::{Pool, PoolSettings};
 use crate::probe::{Limits, Prober};
+use crate::schedule;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
 use crate::streams::{Record, Streams};
@@ -42,6 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a job waits for its predecessor in the same directory to be cleared away. Longer than
 /// a worker's grace, shorter than a hook's patience; beyond it two writers are the lesser evil.
 const CLEARING_LIMIT: Duration = Duration::from_millis(2500);
+/// How long a hook that asks for the GPU's driver waits for the first look at it.
+const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Beyond `streams.quit_seconds`, for clearing away.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// Threads for what may wait on a disk. They end when idle.
@@ -139,10 +142,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
         config,
     });
     let accepting = tokio::spawn(accept(listener, context.clone()));
+    let scheduling =
+        tokio::spawn(schedule::run(context.streams.clone(), context.config.schedule.clone()));
     let answering = http.map(|http| tokio::spawn(http::serve(http, context.clone())));
     signals.next().await;
     shut_down(&context, &phase, &mut signals).await;
     accepting.abort();
+    scheduling.abort();
     if let Some(answering) = answering {
         answering.abort();
     }
@@ -272,6 +278,13 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             return Ok(());
         }
     };
+    if let HookToGateway::Driver { protocol: PROTOCOL } = first.message {
+        let driver = context.gpus.driver(FIRST_LOOK_LIMIT).await;
+        // A hook that has gone wants to know nothing any more.
+        let _ = hook.queue(&GatewayToHook::Driver { driver }, Vec::new());
+        let _ = hook.flush(LAST_GRACE).await;
+        return Ok(());
+    }
     let checked = tokio::task::spawn_blocking(|| Job::check(first)).await;
     let admitted = match checked {
         Ok(Ok(job)) => admit(context, job, peer).await,

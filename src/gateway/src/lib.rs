@@ -38,6 +38,7 @@ mod output;
 mod peer;
 mod pool;
 pub mod probe;
+mod schedule;
 mod socket;
 mod stream;
 pub mod streams;

@@ -17,9 +17,9 @@ use rustix::fs::fstat;
 /// One stream's output, as the same stream after a seek names it again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct OutputKey {
-    device: u64,
-    inode: u64,
-    prefix: String,
+    pub device: u64,
+    pub inode: u64,
+    pub prefix: String,
 }
 
 /// See the module's description.

@@ -215,7 +215,7 @@ async fn wait_for_worker(
                     HookToGateway::Control(Control::Quit) => return Err(Waited::Quit),
                     // Nothing runs that could be paused.
                     HookToGateway::Control(_) => {}
-                    HookToGateway::Job { .. } => return Err(Waited::HookGone),
+                    HookToGateway::Job { .. } | HookToGateway::Driver { .. } => return Err(Waited::HookGone),
                 },
                 _ => return Err(Waited::HookGone),
             },
@@ -257,6 +257,7 @@ impl Stream<'_> {
         let mut quitting = self.context.phase.clone();
         let mut aborting = quitting.clone();
         let mut quit_passed_on = false;
+        let mut horizon = self.entry.with(|record| record.horizon());
         loop {
             let late = self.deadline.map(|(at, _)| at);
             let step = tokio::select! {
@@ -277,6 +278,11 @@ impl Stream<'_> {
                         Err(Outcome::HookGone(error.to_string()))
                     }
                 },
+                // The sender is in the table as long as the entry is.
+                Ok(()) = horizon.changed() => {
+                    let position = *horizon.borrow_and_update();
+                    self.tell_horizon(position)
+                }
                 () = wait_for(&mut aborting, Phase::Aborting) => Err(Outcome::Aborted),
                 () = wait_for(&mut quitting, Phase::Quitting), if !quit_passed_on => {
                     quit_passed_on = true;
@@ -306,6 +312,17 @@ impl Stream<'_> {
         }
     }
 
+    /// For its input, which can't be too late.
+    fn it_waits(&mut self) {
+        match self.deadline {
+            Some((_, Late::Running)) => {
+                let at = Instant::now() + duration(self.limits.running_seconds);
+                self.deadline = Some((at, Late::Running));
+            }
+            _ => self.it_moves(),
+        }
+    }
+
     fn hear_hook(&mut self, message: HookToGateway) -> Result<(), Outcome> {
         let HookToGateway::Control(control) = message else {
             self.context.metrics.bad_connection("second_job");
@@ -327,9 +344,19 @@ impl Stream<'_> {
                 }
             }
         }
+        self.tell_worker(&GatewayToWorker::Control(control))
+    }
+
+    fn tell_horizon(&mut self, position: Option<Duration>) -> Result<(), Outcome> {
+        let micros = |position: Duration| u64::try_from(position.as_micros()).unwrap_or(u64::MAX);
+        let message = GatewayToWorker::Horizon { position_us: position.map(micros) };
+        self.tell_worker(&message)
+    }
+
+    fn tell_worker(&mut self, message: &GatewayToWorker) -> Result<(), Outcome> {
         self.worker
             .connection
-            .queue(&GatewayToWorker::Control(control), Vec::new())
+            .queue(message, Vec::new())
             // It may have said its last words: they are read next, or its end is.
             .or_else(|error| match error {
                 ConnectionError::Stuck(_) => Err(Outcome::WorkerHung(error.to_string())),
@@ -345,8 +372,10 @@ impl Stream<'_> {
             WorkerToGateway::Running { backend, node, reason, description } => {
                 self.hear_running(backend, node, reason, description)
             }
-            WorkerToGateway::Alive { decoded } => {
-                if std::mem::replace(&mut self.decoded, decoded) != decoded {
+            WorkerToGateway::Alive { decoded, waiting } => {
+                if waiting {
+                    self.it_waits();
+                } else if std::mem::replace(&mut self.decoded, decoded) != decoded {
                     self.it_moves();
                 }
                 return Ok(());

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ffmpeg_args::{Scale, Transcode, VideoAction, VideoCodec};
+use ffmpeg_args::{Location, Scale, Transcode, VideoAction, VideoCodec};
 use serde::{Deserialize, Serialize};
 use session::{Progress, StreamId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::first_message::Declined;
 use crate::output::OutputKey;
+use crate::schedule::{Device, Runner};
 
 /// Where a stream is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,7 +96,19 @@ pub(crate) struct Record {
     pub hook_pid: Option<u32>,
     key: OutputKey,
     viewer: Viewer,
+    /// Length of a segment; of one file, as much as a player wants at once.
+    segment: Duration,
+    /// Segments are written, not one file.
+    segmented: bool,
+    /// Comes from a network, as fast as it plays.
+    live: bool,
+    horizon: watch::Sender<Option<Duration>>,
 }
+
+/// As much of a file that grows as counts for a segment.
+const PIECE: Duration = Duration::from_secs(3);
+/// Grants that differ by less aren't worth a message.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 impl Record {
     pub(crate) fn new(transcode: &Transcode, key: OutputKey, hook_pid: Option<u32>) -> Self {
@@ -103,6 +116,7 @@ impl Record {
         let input = PathBuf::from(input.unwrap_or_default());
         let item = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let output = transcode.output.path();
+        let segments = transcode.output.hls();
         let action = transcode.video.as_ref().map(|video| &video.action);
         let (video_out, size) = match action {
             None => ("", String::new()),
@@ -140,6 +154,65 @@ impl Record {
             hook_pid,
             key,
             viewer: Viewer::default(),
+            segment: segments
+                .map_or(PIECE, |output| Duration::from_secs_f64(output.segment_seconds)),
+            segmented: segments.is_some(),
+            live: transcode
+                .inputs
+                .iter()
+                .any(|input| matches!(input.location, Location::Network(_))),
+            horizon: watch::Sender::new(None),
+        }
+    }
+
+    /// How far the stream may go, as it changes.
+    pub(crate) fn horizon(&self) -> watch::Receiver<Option<Duration>> {
+        self.horizon.subscribe()
+    }
+
+    /// Lets it go so far.
+    pub(crate) fn grant(&self, horizon: Option<Duration>) {
+        self.horizon.send_if_modified(|current| {
+            let tell = match (*current, horizon) {
+                (Some(old), Some(new)) => old.abs_diff(new) >= WORTH_TELLING,
+                (old, new) => old != new,
+            };
+            if tell {
+                *current = horizon;
+            }
+            tell
+        });
+    }
+
+    /// The stream as its scheduling sees it; `None` if it isn't there yet, or no longer.
+    pub(crate) fn runner(&mut self, id: StreamId) -> Option<Runner> {
+        if self.state == State::Ending {
+            return None;
+        }
+        let lead = self.lead();
+        let produced = Duration::from_micros(self.progress.position_us);
+        let pieces = produced.as_micros() / self.segment.as_micros().max(1);
+        Some(Runner {
+            id,
+            device: self.competes_for(),
+            produced,
+            watched: produced.saturating_sub(lead),
+            segments: if self.segmented { self.segments } else { u64::try_from(pieces).ok()? },
+            segment: self.segment,
+            paused: self.state == State::Paused,
+            live: self.live,
+        })
+    }
+
+    /// What its encoder works on. Copies and sound take next to nothing of either.
+    fn competes_for(&self) -> Option<Device> {
+        if matches!(self.video_out, "" | "copy") {
+            return None;
+        }
+        match (&self.backend, &self.node) {
+            (Some(backend), _) if backend != "vaapi" => Some(Device::Processor),
+            (_, Some(node)) => Some(Device::Gpu(node.clone())),
+            (_, None) => Some(Device::Processor),
         }
     }
 
@@ -163,13 +236,16 @@ impl Record {
     /// Notes how far the worker is.
     pub(crate) fn progress(&mut self, progress: Progress) {
         self.progress = progress;
+        if !self.segmented && progress.position_us > 0 {
+            self.viewer.as_of.get_or_insert_with(Instant::now);
+        }
         self.lead();
     }
 
     /// Media produced minus media that a viewer can have watched.
     pub(crate) fn lead(&mut self) -> Duration {
         let produced = Duration::from_micros(self.progress.position_us);
-        if self.segments > 0 {
+        if self.viewer.as_of.is_some() {
             self.viewer.advance(produced, Instant::now());
         }
         produced.saturating_sub(self.viewer.watched)
@@ -208,6 +284,9 @@ pub struct StreamLine {
     pub position_s: f64,
     /// Media produced minus media that a viewer can have watched, in seconds.
     pub lead_s: f64,
+    /// Where it waits for others, as media time in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub horizon_s: Option<f64>,
     /// Bytes in segments.
     pub bytes: u64,
     /// Frames written.
@@ -237,6 +316,7 @@ impl StreamLine {
             speed: rounded(record.speed()),
             position_s: rounded(record.progress.position_us as f64 / 1e6),
             lead_s: rounded(record.lead().as_secs_f64()),
+            horizon_s: record.horizon.borrow().map(|horizon| rounded(horizon.as_secs_f64())),
             bytes: record.progress.bytes,
             frames: record.progress.frames,
             segments: record.segments,

@@ -89,6 +89,7 @@ mod tests {
             speed: 3.456,
             position_s: 3725.9,
             lead_s: 61.4,
+            horizon_s: None,
             bytes: 12_345_678,
             frames: 1,
             segments: 1242,

@@ -49,7 +49,7 @@ fn explain_says_what_becomes_of_a_command() {
     let (_, out, _) = run(rendergate().args(["explain", "--json", "--log-line"]).arg(&log));
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(json["plan"], "transcode");
-    assert!(json["reason"].is_null() && json["output"]["start_number"] == 5, "{out}");
+    assert!(json["reason"].is_null() && json["output"]["hls"]["start_number"] == 5, "{out}");
 
     for program in [&["/opt/ffmpeg"] as &[&str], &[]] {
         let mut command = rendergate();

@@ -12,12 +12,14 @@
 
 pub mod advice;
 mod device;
+mod engines;
 mod facts;
 mod nodes;
 mod reason;
 mod report;
 
 pub use device::{Ability, Device};
+pub use engines::{Busy, Client, Counter, Engine, EngineTime, parse as parse_fdinfo};
 pub use facts::Facts;
 pub use nodes::{PciId, Problem, RenderNode, node_paths, render_node, render_nodes};
 pub use reason::{Reason, ReasonKind};

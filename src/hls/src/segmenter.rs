@@ -116,15 +116,21 @@ impl Segmenter {
             return unsupported("a video track behind the first track");
         }
         let has_video = first.format.is_video();
-        let (muxer, rate) = match &output.container {
+        let rate_of = |track: &Track| match output.container {
+            Container::MpegTs => ts::RATE,
+            Container::Fmp4 { .. } => fmp4::timescale(&track.format),
+        };
+        let interleaver = Interleaver::new(tracks.iter().map(rate_of));
+        let rate = rate_of(first);
+        let muxer = match &output.container {
             Container::MpegTs => {
                 let writer = TsWriter::new(&tracks, output.max_delay_us)?;
-                (Muxer::Ts { writer, buffer: Vec::new(), file: None }, ts::RATE)
+                Muxer::Ts { writer, buffer: Vec::new(), file: None }
             }
             Container::Fmp4 { init, absolute, skip_sidx } => {
                 let writer = Fmp4Writer::new(&tracks, *absolute, *skip_sidx)?;
                 let init = init.clone();
-                (Muxer::Fmp4 { writer, init, init_done: false }, fmp4::timescale(&first.format))
+                Muxer::Fmp4 { writer, init, init_done: false }
             }
         };
         Ok(Self {
@@ -136,7 +142,7 @@ impl Segmenter {
             reference: 0,
             has_video,
             tracks: tracks.len(),
-            interleaver: Interleaver::new(tracks.len()),
+            interleaver,
             muxer,
             video_began: false,
             playlist: Playlist::default(),
@@ -215,7 +221,7 @@ impl Segmenter {
 
     fn clear(&mut self) {
         self.closed = true;
-        self.interleaver = Interleaver::new(0);
+        self.interleaver = Interleaver::new([]);
         if let Muxer::Ts { file, buffer, .. } = &mut self.muxer {
             *buffer = Vec::new();
             if let Some(file) = file.take() {

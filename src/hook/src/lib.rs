@@ -14,13 +14,15 @@
 //!
 //! Invariants:
 //! - stdout is never written to.
-//! - A call that isn't a stream costs its parsing and an `execve`: no socket, no file is touched.
+//! - A call that isn't a stream costs its parsing and an `execve`: no socket, no file is touched. The
+//!   one exception is the question for the VA-API driver ([`driver`]).
 //! - No threads, no processes: there is nothing to leave behind.
 //! - Needs libc and nothing else at run time.
 #![deny(unsafe_code)]
 
 mod clock;
 mod console;
+mod driver;
 mod job;
 mod keys;
 mod placeholder;
@@ -73,6 +75,11 @@ pub fn run(argv: &[OsString]) -> i32 {
             .map(|_| format!("{DISABLE_VARIABLE} is set"));
         return real::execute(tool, arguments, reason.as_deref());
     }
+    if ffmpeg_args::asks_for_vaapi_driver(arguments)
+        && let Some(code) = driver::answer(&endpoint())
+    {
+        return code;
+    }
     rescue::install(arguments);
     rescue::test_point("plan");
     match ffmpeg_args::plan(arguments) {
@@ -90,9 +97,7 @@ pub fn run(argv: &[OsString]) -> i32 {
 fn transcode_by_gateway(mut transcode: Transcode) -> Outcome {
     job::forget_missing_fonts(&mut transcode);
     fill_standard_descriptors();
-    let endpoint = std::env::var_os(ENDPOINT_VARIABLE)
-        .filter(|value| !value.is_empty())
-        .unwrap_or_else(|| DEFAULT_ENDPOINT.into());
+    let endpoint = endpoint();
     let patience = std::env::var(ACCEPT_VARIABLE)
         .ok()
         .and_then(|value| value.parse().ok())
@@ -132,6 +137,13 @@ fn transcode_by_gateway(mut transcode: Transcode) -> Outcome {
     outcome
 }
 
+/// Where the gateway listens.
+fn endpoint() -> OsString {
+    std::env::var_os(ENDPOINT_VARIABLE)
+        .filter(|value| !value.is_empty())
+        .unwrap_or_else(|| DEFAULT_ENDPOINT.into())
+}
+
 /// A process may be started without stdin, stdout or stderr. The files opened next must not take
 /// their numbers.
 fn fill_standard_descriptors() {
@@ -158,6 +170,8 @@ JELLYFIN_FFMPEG=/path/to/ffmpeg (or --ffmpeg, or Dashboard > Playback > FFmpeg p
 
 What happens to a call:
   an HLS transcode it understands   is run by the gateway; the files appear where Jellyfin looks
+  Jellyfin's question at its start  is answered for the gateway's GPU, if one works
+  for the VA-API driver
   everything else, ffprobe too      is run by the real ffmpeg in the same process
   the gateway is absent, full or    the real ffmpeg runs, as long as nothing has been written;
   fails                             a line \"rendergate: ...\" in Jellyfin's FFmpeg log says why

@@ -358,6 +358,7 @@ impl Stream<'_> {
             }
             GatewayToHook::Log { line } => self.console.line(&line),
             GatewayToHook::Ended(ending) => return Some(self.ended(ending)),
+            GatewayToHook::Driver { .. } => return Some(self.lost("it answers what wasn't asked")),
         }
         None
     }

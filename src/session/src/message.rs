@@ -21,7 +21,7 @@ use gpu::{Device, Reason};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +55,12 @@ pub enum HookToGateway {
     },
     /// A key from Jellyfin, or a signal.
     Control(Control),
+    /// In place of a job: which VA-API driver do streams run on? The answer is
+    /// [`GatewayToHook::Driver`].
+    Driver {
+        /// [`PROTOCOL`] of the hook.
+        protocol: u32,
+    },
 }
 
 /// What the viewer's side asks of a running stream.
@@ -108,6 +114,11 @@ pub enum GatewayToHook {
     },
     /// The stream is over; the last message.
     Ended(Ending),
+    /// The answer to [`HookToGateway::Driver`]; the last message.
+    Driver {
+        /// The driver's own name and version, of the GPU that the next stream would get.
+        driver: Option<String>,
+    },
 }
 
 /// How far a stream is.
@@ -177,6 +188,11 @@ pub enum GatewayToWorker {
     },
     /// As the hook's.
     Control(Control),
+    /// How far ahead the stream may be for now.
+    Horizon {
+        /// Media time from the first frame on; beyond it no more input is taken. `None` without one.
+        position_us: Option<u64>,
+    },
 }
 
 /// From a worker.
@@ -199,10 +215,14 @@ pub enum WorkerToGateway {
         /// One line for people.
         description: String,
     },
-    /// The stream moves, though nothing may come of it yet; twice a second.
+    /// The stream moves or waits, though nothing may come of it yet; twice a second, from the start.
     Alive {
         /// Pictures and sounds decoded (or packets copied) so far, those before the start too.
         decoded: u64,
+        /// It waits for its input: for a network that sends nothing, or for the time at which
+        /// `-readrate` lets the next packet pass; or it is held at its horizon. That may last, and
+        /// isn't standing still.
+        waiting: bool,
     },
     /// See [`GatewayToHook::Committed`].
     Committed,

@@ -11,6 +11,7 @@ use ffmpeg_args::{
 };
 use gpu::{Device, Reason};
 
+use crate::mix::target;
 use crate::stages::{Facts, Node, SourceStream, Stage, Stages};
 use crate::vaapi::{Choice, choose};
 
@@ -233,9 +234,16 @@ fn encode_audio(
         }
     }
     // ffmpeg's native encoders fall back to 128 kbit/s; the elements' own defaults differ.
-    let bitrate = plan.bitrate.unwrap_or(128_000);
+    let channels = u64::from(plan.channels.unwrap_or(2));
+    let by_quality = fdk_rate(plan.codec, plan.quality).map(|rate| rate * channels);
+    let bitrate = plan.bitrate.or(by_quality).unwrap_or(128_000);
     facts.insert("bitrate", bitrate.to_string());
     facts.insert("audio_kbps", mp3_kbps(bitrate).to_string());
+    if let Some(mix) = &plan.mix {
+        target(mix).ok_or_else(|| lacking(stages, format!("mix to {}", mix.layout)))?;
+        facts.insert("mix", serde_json::to_string(mix).expect("text and numbers"));
+    }
+    facts.extend(quality_facts(plan));
     if let Some(volume) = plan.volume {
         facts.insert("volume", volume.to_string());
     }
@@ -256,6 +264,29 @@ fn speakers(channels: u32) -> Option<u32> {
         6 => Some(0x3f),
         8 => Some(0xc3f),
         _ => None,
+    }
+}
+
+/// What a variable bit rate of Fraunhofer's AAC encoder (`-vbr:a 1` to 5) comes to, bit/s per channel:
+/// the upper end of what its documentation says. ffmpeg's own encoder is better at a rate than at a
+/// quality.
+fn fdk_rate(codec: AudioCodec, quality: Option<f64>) -> Option<u64> {
+    const RATES: [u64; 5] = [32_000, 40_000, 56_000, 72_000, 112_000];
+    let step = quality.filter(|_| codec == AudioCodec::Aac)?.clamp(1.0, 5.0) as usize;
+    RATES.get(step - 1).copied()
+}
+
+/// Variable bit rates of encoders that have a scale of their own.
+fn quality_facts(plan: &AudioEncode) -> Facts {
+    let quality = |name, value: f64| Facts::from([(name, value.to_string())]);
+    match (plan.codec, plan.quality) {
+        // lame: 0 is best, 10 is beyond its end.
+        (AudioCodec::Mp3, Some(step)) => quality("mp3_quality", step.clamp(0.0, 9.999)),
+        // Xiph's scale is a tenth of ffmpeg's.
+        (AudioCodec::Vorbis, Some(step)) => {
+            quality("vorbis_quality", (step / 10.0).clamp(-0.1, 1.0))
+        }
+        _ => Facts::new(),
     }
 }
 

@@ -11,6 +11,7 @@
 //! - The process lives for one stream and no longer than its gateway.
 #![deny(unsafe_code)]
 
+pub mod best;
 pub mod cadence;
 pub mod canvas;
 pub mod disposable;
@@ -22,11 +23,15 @@ pub mod graph;
 pub mod key_sets;
 mod light;
 pub mod link;
+pub mod mix;
 pub mod mpegts;
 pub mod opened;
+pub mod outline;
+mod pace;
 mod pads;
 pub mod parsed;
 pub mod pipeline;
+pub mod reading;
 pub mod reorder;
 pub mod run;
 pub mod size;

@@ -19,13 +19,15 @@ use session::{Ending, Fault};
 use crate::cadence::Holes;
 use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
-use crate::opened::Bytes;
+use crate::pace;
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
+use crate::reading::Reading;
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
 use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
+use crate::writer::failed;
 use crate::{swscale, vaapi};
 
 /// What a stream may run on.
@@ -58,7 +60,7 @@ pub fn open_sources(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
-    files: Vec<Bytes>,
+    readings: &[Arc<Reading>],
 ) -> Result<Vec<Option<Source>>, Ending> {
     let wanted: Vec<(StreamRef, Kind)> = plan
         .video
@@ -67,13 +69,17 @@ pub fn open_sources(
         .chain(plan.audio.iter().map(|audio| (audio.source, Kind::Audio)))
         .collect();
     let mut sources = Vec::new();
-    for (index, file) in files.into_iter().enumerate() {
+    for (index, reading) in readings.iter().enumerate() {
+        if reading.is_pipe() && plan.inputs[index].start_us.is_some_and(|start| start > 0) {
+            // ffmpeg asks the server for the place.
+            return Err(failed("a network input isn't begun in its middle", Fault::Unsupported));
+        }
         let here: Vec<_> =
             wanted.iter().copied().filter(|(source, _)| source.input == index).collect();
         sources.push(if here.is_empty() {
             None
         } else {
-            Some(Source::open(pipeline, stages, file.into_file()?, &here)?)
+            Some(Source::open(pipeline, stages, Arc::clone(reading), &here)?)
         });
     }
     Ok(sources)
@@ -129,7 +135,7 @@ pub fn link(
         .filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
     for (track, (chain, (source, index), input)) in present.enumerate() {
         let is_video = track == 0 && plan.video.is_some();
-        let mut timeline = timeline(plan, input, source);
+        let mut timeline = timeline(plan, input, source, index);
         if chain.copied && !encodes_video(plan) && plan.video.is_some() {
             // A copied picture begins before the start, at a keyframe; copied sound with it.
             timeline.start_ns = None;
@@ -164,6 +170,9 @@ pub fn link(
         let end = announced_end(source, index, &settings.timeline);
         announced_end_ns = end.into_iter().chain(announced_end_ns).min();
         let sink = build_track(pipeline, chain, &settings, output)?;
+        if let Some(rate) = plan.inputs[input].read_rate.filter(|rate| *rate > 0.0) {
+            pace::attend(&sink, settings.timeline, rate, gate);
+        }
         source.pad(index).link(&sink).map_err(|error| SourceError {
             message: format!("can't link {}: {error}", chain.one_line()),
             fault: Fault::Worker,
@@ -220,6 +229,10 @@ fn turned(
 
 /// When a stream should end by its file's header, ns of source time.
 fn announced_end(source: &Source, index: usize, timeline: &Timeline) -> Option<i64> {
+    if source.is_network() {
+        // What has come so far says nothing of the end.
+        return None;
+    }
     let length = source.pad(index).query_duration::<gst::ClockTime>()?;
     Some(length.nseconds().cast_signed() + LEAD_NS.cast_signed() + timeline.offset_ns)
 }
@@ -235,7 +248,7 @@ fn one_line(graph: &Graph) -> String {
 }
 
 /// Source time of an input's streams, and where output begins.
-fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
+fn timeline(plan: &Transcode, input: usize, source: &Source, index: usize) -> Timeline {
     let first = source.start_ns();
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
     let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first);
@@ -246,7 +259,7 @@ fn timeline(plan: &Transcode, input: usize, source: &Source) -> Timeline {
     };
     let start = start.map(|start| start - zero);
     Timeline {
-        offset_ns: source.buffer_offset_ns() - zero,
+        offset_ns: source.buffer_offset_ns(index) - zero,
         start_ns: start.filter(|_| plan.inputs[input].accurate),
     }
 }

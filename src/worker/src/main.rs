@@ -29,6 +29,9 @@ rendergate-worker runs one stream for the gateway and ends with it.
 It is started by `rendergate serve`, which hands it a socket as standard input; started by hand it
 has nothing to do. See `rendergate --help`.
 
+`rendergate explain` starts it with a plan as standard input, for the graphs that would be built:
+  rendergate-worker --outline
+
 `rendergate probe` starts it to look at a GPU, and reads one line of JSON:
   rendergate-worker --probe-node /dev/dri/renderD128
   rendergate-worker --probe-node /dev/dri/renderD128 --operation encode_h264 --element vah264enc
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
             println!("rendergate-worker {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
+        Some("--outline") => return outline(),
         Some("--probe-node") => {
             if let Some((node, trial)) = probe_arguments(arguments) {
                 return probe(&node, trial);
@@ -71,6 +75,24 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rendergate-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a plan as JSON and prints its graphs.
+fn outline() -> ExitCode {
+    let graphs = io::read_to_string(io::stdin().lock())
+        .map_err(anyhow::Error::from)
+        .and_then(|text| Ok(serde_json::from_str(&text)?))
+        .and_then(|plan| worker::outline::outline(&plan));
+    match graphs {
+        Ok(graphs) => {
+            print!("{graphs}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("rendergate-worker: {error}");
             ExitCode::FAILURE
         }
     }

@@ -3,59 +3,94 @@
 //! `tsdemux` counts from the first clock reference; ffmpeg keeps the stream's own 33-bit times
 //! (ISO/IEC 13818-1, 2.4.3.7). One packet of the stream tells the difference between the two.
 
-use std::os::fd::BorrowedFd;
+use crate::reading::Reading;
 
 const PACKET: usize = 188;
 const SYNC: u8 = 0x47;
-/// As much of the file as is searched for a first timestamp.
+/// As much of the input as is searched.
 const SEARCH: usize = 4 * 1024 * 1024;
+/// The same of a pipe for program maps: a tuner leaves those of other programs out, and the bytes
+/// take as long to come as they play.
+const SEARCH_PIPE: usize = 256 * 1024;
+/// Too little to see where packets begin.
+const FEWEST: usize = 2048;
+/// Read at once at least.
+const PIECE: usize = 64 * 1024;
 
 /// First presentation time of the elementary stream `pid` in ns; `None` if none is found in the
 /// first megabytes.
-pub fn first_pts_ns(file: BorrowedFd<'_>, pid: u16) -> Option<i64> {
-    let mut data = vec![0; SEARCH];
-    let mut filled = 0;
-    while filled < data.len() {
-        match rustix::io::pread(file, &mut data[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-        if let Some(pts) = find(&data[..filled], pid) {
-            return Some(pts);
-        }
-    }
-    None
+pub fn first_pts_ns(input: &Reading, pid: u16) -> Option<i64> {
+    search(input, SEARCH, |data, _| find(data, pid))
 }
 
 /// The elementary streams in the order in which the program maps name them, which is the order in
 /// which ffmpeg counts them. Empty if no map is found in the first megabytes.
-pub fn elementary_streams(file: BorrowedFd<'_>) -> Vec<u16> {
-    let mut data = vec![0; SEARCH];
-    let mut filled = 0;
-    while filled < data.len() {
-        match rustix::io::pread(file, &mut data[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return Vec::new(),
-        }
-    }
-    streams_of(&data[..filled])
+pub fn elementary_streams(input: &Reading) -> Vec<u16> {
+    let most = if input.is_pipe() { SEARCH_PIPE } else { SEARCH };
+    let found = search(input, most, |data, is_last| {
+        let (streams, complete) = streams_of(data);
+        (complete || is_last).then_some(streams)
+    });
+    found.unwrap_or_default()
 }
 
-fn streams_of(data: &[u8]) -> Vec<u16> {
-    let mut maps: Vec<u16> = Vec::new();
-    let mut streams = Vec::new();
-    let mut seen = Vec::new();
-    // The section that is being put together, and of which PID.
-    let mut sections: Vec<(u16, Vec<u8>)> = Vec::new();
-    for packet in packets(data).into_iter().flatten() {
-        let Some((pid, starts, payload)) = payload_of(packet) else { continue };
-        if pid != 0 && !maps.contains(&pid) {
+/// Reads more and more of an input's beginning until `look` has found something; it is told when
+/// there is no more.
+fn search<T>(
+    input: &Reading,
+    most: usize,
+    mut look: impl FnMut(&[u8], bool) -> Option<T>,
+) -> Option<T> {
+    let mut data = Vec::new();
+    loop {
+        let filled = data.len();
+        // As much again, so that looking anew costs no more than reading.
+        data.resize((filled * 2).clamp(PIECE, most), 0);
+        let read = input.read_some_at(filled as u64, &mut data[filled..]).ok()?;
+        data.truncate(filled + read);
+        let is_last = read == 0 || data.len() == most;
+        if data.len() < FEWEST && !is_last {
             continue;
         }
+        let found = look(&data, is_last);
+        if found.is_some() || is_last {
+            return found;
+        }
+    }
+}
+
+/// The streams of all maps, and whether every program had one.
+fn streams_of(data: &[u8]) -> (Vec<u16>, bool) {
+    let mut maps = Maps::default();
+    let mut streams = Vec::new();
+    for packet in packets(data).into_iter().flatten() {
+        streams.extend(maps.add(packet));
+        if maps.complete() {
+            return (streams, true);
+        }
+    }
+    (streams, false)
+}
+
+/// Program maps as they come along.
+#[derive(Debug, Default)]
+struct Maps {
+    /// PIDs of those that the table of programs names.
+    named: Vec<u16>,
+    /// Those that have come.
+    seen: Vec<u16>,
+    /// The section that is being put together, and of which PID.
+    sections: Vec<(u16, Vec<u8>)>,
+}
+
+impl Maps {
+    /// Takes a packet; gives the streams of the map that it completes.
+    fn add(&mut self, packet: &[u8]) -> Vec<u16> {
+        let Some((pid, starts, payload)) = payload_of(packet) else { return Vec::new() };
+        if pid != 0 && !self.named.contains(&pid) {
+            return Vec::new();
+        }
+        let sections = &mut self.sections;
         if starts {
             let skip = 1 + payload.first().map_or(0, |pointer| usize::from(*pointer));
             sections.retain(|(other, _)| *other != pid);
@@ -63,20 +98,23 @@ fn streams_of(data: &[u8]) -> Vec<u16> {
         } else if let Some((_, section)) = sections.iter_mut().find(|(other, _)| *other == pid) {
             section.extend_from_slice(payload);
         }
-        let Some((_, section)) = sections.iter().find(|(other, _)| *other == pid) else { continue };
-        let Some(body) = section_body(section) else { continue };
+        let section = sections.iter().find(|(other, _)| *other == pid);
+        let Some(body) = section.and_then(|(_, section)| section_body(section)) else {
+            return Vec::new();
+        };
         if pid == 0 {
             let programs = body.chunks_exact(4).filter(|program| program[..2] != [0, 0]);
-            maps = programs.map(|program| pid_at(&program[2..])).collect();
-        } else if !seen.contains(&pid) {
-            seen.push(pid);
-            streams.extend(map_entries(body));
-            if seen.len() == maps.len() {
-                break;
-            }
+            self.named = programs.map(|program| pid_at(&program[2..])).collect();
+        } else if !self.seen.contains(&pid) {
+            self.seen.push(pid);
+            return map_entries(body);
         }
+        Vec::new()
     }
-    streams
+
+    fn complete(&self) -> bool {
+        !self.named.is_empty() && self.seen.len() == self.named.len()
+    }
 }
 
 /// What lies between a section's header and its check sum, once it is complete.
@@ -113,8 +151,14 @@ fn packets(data: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     Some(data[start..].chunks(stride))
 }
 
+/// What comes before the map that names it is no part of the stream, to `tsdemux` and to ffmpeg.
 fn find(data: &[u8], pid: u16) -> Option<i64> {
-    packets(data)?.find_map(|packet| pts_of(packet, pid))
+    let mut maps = Maps::default();
+    let mut mapped = false;
+    packets(data)?.find_map(|packet| {
+        mapped = mapped || maps.add(packet).contains(&pid);
+        pts_of(packet, pid).filter(|_| mapped)
+    })
 }
 
 /// PID, whether something begins in it, and what it carries.
@@ -155,7 +199,14 @@ mod tests {
     fn the_first_timestamp_of_the_right_stream() {
         // 1.4 s = 126000 ticks.
         let pes = [0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0x00, 0x07, 0xd8, 0x61];
-        let mut data = packet(0, &[0]);
+        let early = [0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0x00, 0x07, 0xd8, 0x31];
+        let programs = [0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0x0a, 9, 9, 9, 9];
+        let map = [0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 1, 0xf0, 0];
+        let entry = [0x1b, 0xe1, 0, 0xf0, 0, 9, 9, 9, 9];
+        // What was sent before its map doesn't count.
+        let mut data = packet(256, &early);
+        data.extend(packet(0, &programs));
+        data.extend(packet(266, &[&map[..], &entry].concat()));
         data.extend(packet(257, &[0, 0, 1, 0xc0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1]));
         data.extend(packet(256, &pes));
         for _ in 0..4 {
@@ -180,7 +231,7 @@ mod tests {
         for _ in 0..4 {
             data.extend(packet(0x1fff, &[]));
         }
-        assert_eq!(streams_of(&data), [258, 272]);
-        assert_eq!(streams_of(&data[..200]), Vec::<u16>::new());
+        assert_eq!(streams_of(&data), (vec![258, 272], true));
+        assert_eq!(streams_of(&data[..200]), (Vec::new(), false));
     }
 }

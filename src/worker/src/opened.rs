@@ -29,20 +29,6 @@ pub enum Bytes {
     Pipe(OwnedFd),
 }
 
-impl Bytes {
-    /// The only file.
-    ///
-    /// # Errors
-    /// If it is something else.
-    pub fn into_file(self) -> Result<OwnedFd, Ending> {
-        match self {
-            Self::Files(mut files) if files.len() == 1 => Ok(files.remove(0)),
-            Self::Files(_) => Err(failed("joined files aren't read here", Fault::Unsupported)),
-            Self::Pipe(_) => Err(failed("network inputs aren't read here", Fault::Unsupported)),
-        }
-    }
-}
-
 impl Opened {
     /// Gives descriptors their meaning: they come in the order of [`Transcode::needs`].
     ///

@@ -6,12 +6,16 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::frame_rate;
+use crate::parsed;
 use crate::timeline::signed_ns;
 
 /// Decoders cut what lies before their segment, to the half of a frame. All segments are opened
 /// by moving their stream time up by this much; the worker's own elements cut instead, whole
 /// frames as ffmpeg does. Ten hours, in ns: more than a file's first timestamp or its edit list's.
 pub const LEAD_NS: u64 = 36_000 * 1_000_000_000;
+
+/// Buffers of sound that tell how many channels it has.
+const HEAD_OF_SOUND: usize = 8;
 
 /// Picture, sound, or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +57,7 @@ pub struct Stream {
     pub ahead_ns: i64,
     /// Buffers say when they are to be decoded.
     pub has_dts: bool,
-    /// The first buffers of pictures whose size the container doesn't state.
+    /// The first buffers of what the container doesn't state the size of.
     pub head: Vec<gst::Buffer>,
     /// It has come to its end.
     pub ended: bool,
@@ -183,8 +187,12 @@ fn observe(
     let stream = &mut seen.streams[index];
     let taken = match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) => {
-            let is_start = stream.kind == Kind::Video && stream.head.len() < frame_rate::ENOUGH;
-            if is_start && looking && !sized(pad) {
+            let most = match stream.kind {
+                Kind::Video => frame_rate::ENOUGH,
+                Kind::Audio => HEAD_OF_SOUND,
+                Kind::Other => 0,
+            };
+            if stream.head.len() < most && looking && !sized(pad) {
                 stream.head.push(buffer.clone());
             }
             note(stream, pad, buffer, raw);
@@ -224,8 +232,7 @@ fn note(stream: &mut Stream, pad: &gst::Pad, buffer: &gst::Buffer, raw: bool) {
 }
 
 fn sized(pad: &gst::Pad) -> bool {
-    let caps = pad.current_caps();
-    caps.is_some_and(|caps| caps.structure(0).is_some_and(|s| s.has_field("width")))
+    pad.current_caps().as_ref().is_some_and(parsed::sized)
 }
 
 fn kind_of(pad: &gst::Pad) -> Kind {
@@ -235,6 +242,16 @@ fn kind_of(pad: &gst::Pad) -> Kind {
         Some(name) if name.starts_with("audio/") => Kind::Audio,
         _ => Kind::Other,
     }
+}
+
+/// Whether a stream has shown as much as is ever kept of one.
+pub fn full(stream: &Stream) -> bool {
+    stream.ended || stream.times_ns.len() >= frame_rate::ENOUGH
+}
+
+/// Whether a stream can be compared with others of its kind.
+pub fn enough_to_compare(stream: &Stream) -> bool {
+    stream.ended || !stream.times_ns.is_empty() && (sized(&stream.pad) || !stream.head.is_empty())
 }
 
 /// Whether a stream has shown what is needed of it.

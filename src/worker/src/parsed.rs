@@ -9,7 +9,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 /// Caps behind `parser` for a stream of `caps` that begins with `head`; `None` if these buffers
-/// don't tell the picture's size.
+/// don't tell the picture's size or the sound's channels.
 pub fn caps(parser: &str, caps: &gst::Caps, head: &[gst::Buffer]) -> Option<gst::Caps> {
     let parser = gst::ElementFactory::make(parser).build().ok()?;
     let found = Arc::new(Mutex::new(None));
@@ -34,7 +34,6 @@ pub fn caps(parser: &str, caps: &gst::Caps, head: &[gst::Buffer]) -> Option<gst:
     src.push_event(gst::event::StreamStart::new("head"));
     src.push_event(gst::event::Caps::new(caps));
     src.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
-    let sized = |caps: &gst::Caps| caps.structure(0).is_some_and(|s| s.has_field("width"));
     for buffer in head {
         if src.push(buffer.clone()).is_err() || last().as_ref().is_some_and(sized) {
             break;
@@ -44,4 +43,9 @@ pub fn caps(parser: &str, caps: &gst::Caps, head: &[gst::Buffer]) -> Option<gst:
     src.push_event(gst::event::Eos::new());
     let _ = parser.set_state(gst::State::Null);
     last().filter(sized)
+}
+
+/// Whether caps tell how large a picture or a sound is.
+pub fn sized(caps: &gst::Caps) -> bool {
+    caps.structure(0).is_some_and(|s| s.has_field("width") || s.has_field("channels"))
 }

@@ -11,6 +11,8 @@
 //!   written: `Complete`.
 //! - **`Quit`**: the gate lets nothing more into the encoders, which empty themselves; then as
 //!   above: `Quit`.
+//! - **`Quit` while a network input is awaited**: the input is closed, which is its end for whoever
+//!   reads it; then as above, or `Quit` at once if it wasn't even opened.
 //! - **Broken input**: as `Quit`, if anything was decoded: what there is gets written, as ffmpeg
 //!   does at a truncated file. With nothing decoded: `Failed`.
 //! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`. Of one
@@ -19,7 +21,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,8 +36,9 @@ use session::{
 
 use crate::elements;
 use crate::link::{Gpu, Linked, link, open_sources};
-use crate::opened::Opened;
+use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
+use crate::reading::Reading;
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::timeline::Gate;
@@ -55,6 +58,7 @@ const CHANNEL: usize = 64;
 enum Wake {
     Output(Output),
     Control(Control),
+    Horizon(Option<Duration>),
     GatewayLost,
 }
 
@@ -128,42 +132,14 @@ struct Stream {
     gate: Arc<Gate>,
     wakes: Receiver<Wake>,
     writer: Writer,
-    clock: Clock,
+    readings: Vec<Arc<Reading>>,
+    reported: Instant,
     quitting: Option<Instant>,
+    /// Beyond this media time no more input is taken for now.
+    horizon: Option<Duration>,
     broken_input: Option<String>,
     /// When the inputs should end, ns of source time, if their headers say.
     announced_end_ns: Option<i64>,
-}
-
-/// Wall time without pauses.
-struct Clock {
-    started: Instant,
-    paused_at: Option<Instant>,
-    paused: Duration,
-    reported: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { started: now, paused_at: None, paused: Duration::ZERO, reported: now }
-    }
-
-    fn pause(&mut self, paused: bool) {
-        match (paused, self.paused_at) {
-            (true, None) => self.paused_at = Some(Instant::now()),
-            (false, Some(since)) => {
-                self.paused += since.elapsed();
-                self.paused_at = None;
-            }
-            _ => {}
-        }
-    }
-
-    fn elapsed(&self) -> Duration {
-        let now = self.paused_at.unwrap_or_else(Instant::now);
-        now.duration_since(self.started).saturating_sub(self.paused)
-    }
 }
 
 impl Stream {
@@ -218,10 +194,16 @@ impl Stream {
         pipeline
             .set_state(gst::State::Paused)
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
-        let gate = Arc::new(Gate::default());
-        let sources = open_sources(pipeline, stages, plan, opened.inputs)?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
+        let readings = read_all(opened.inputs)?;
+        // A network input may take its time, in which the viewer may go away.
+        listen(channel, wake.clone(), readings.clone());
+        let opening = Opening::report(Arc::clone(&socket), readings.clone());
+        let sources = open_sources(pipeline, stages, plan, &readings);
+        opening.over();
+        let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
+        let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
         let linked =
@@ -231,15 +213,16 @@ impl Stream {
         let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
         writer.expected_end_ns = linked.announced_end_ns;
-        listen(channel, wake);
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
             gate,
             wakes,
             writer,
-            clock: Clock::new(),
+            readings,
+            reported: Instant::now(),
             quitting: None,
+            horizon: None,
             broken_input: None,
             announced_end_ns: linked.announced_end_ns,
         };
@@ -258,6 +241,10 @@ impl Stream {
             let step = match self.wakes.recv_timeout(wait) {
                 Ok(Wake::Output(output)) => self.output(output),
                 Ok(Wake::Control(control)) => self.control(control),
+                Ok(Wake::Horizon(horizon)) => {
+                    self.horizon = horizon;
+                    Ok(())
+                }
                 Ok(Wake::GatewayLost) | Err(RecvTimeoutError::Disconnected) => {
                     Err(failed("the gateway is gone", Fault::Gateway))
                 }
@@ -270,6 +257,7 @@ impl Stream {
             if overdue || self.writer.is_complete(self.quitting.is_some()) {
                 return self.finish();
             }
+            self.hold();
             self.report();
         }
     }
@@ -301,14 +289,27 @@ impl Stream {
             Control::Pause | Control::Resume => {
                 let paused = control == Control::Pause;
                 self.gate.pause(paused);
-                self.clock.pause(paused);
             }
         }
         Ok(())
     }
 
+    /// Takes no more input beyond the horizon. What is on its way between input and writer comes
+    /// through all the same.
+    fn hold(&self) {
+        let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) else {
+            return;
+        };
+        let held = self.horizon.is_some_and(|horizon| position(&counters) >= horizon);
+        if held != self.gate.is_held() {
+            self.gate.hold(held);
+        }
+    }
+
     fn quit(&mut self) {
         self.gate.stop();
+        // Whoever waits for bytes sees the gate only when there are some.
+        self.readings.iter().for_each(|reading| reading.close());
         self.quitting.get_or_insert_with(|| Instant::now() + DRAIN);
     }
 
@@ -349,11 +350,15 @@ impl Stream {
     }
 
     fn report(&mut self) {
-        if self.clock.reported.elapsed() < PROGRESS_EVERY {
+        if self.reported.elapsed() < PROGRESS_EVERY {
             return;
         }
-        self.clock.reported = Instant::now();
-        let alive = WorkerToGateway::Alive { decoded: self.gate.passed() };
+        self.reported = Instant::now();
+        let waiting = self.readings.iter().any(|reading| reading.is_waiting());
+        let alive = WorkerToGateway::Alive {
+            decoded: self.gate.passed(),
+            waiting: waiting || self.gate.is_timing() || self.gate.is_held(),
+        };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
         if let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) {
             self.send_progress(&counters);
@@ -361,18 +366,23 @@ impl Stream {
     }
 
     fn send_progress(&self, counters: &hls::Counters) {
-        let first = counters.first_pts_ns.unwrap_or(0);
-        let position = counters.position_ns.unwrap_or(first);
+        let source = counters.position_ns.or(counters.first_pts_ns).unwrap_or(0);
         let progress = Progress {
             frames: counters.frames,
-            position_us: (position - first).max(0).unsigned_abs() / 1000,
-            source_us: position / 1000,
+            position_us: u64::try_from(position(counters).as_micros()).unwrap_or(u64::MAX),
+            source_us: source / 1000,
             bytes: counters.bytes,
-            elapsed_us: u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX),
+            elapsed_us: u64::try_from(self.gate.running().as_micros()).unwrap_or(u64::MAX),
         };
         // If the gateway is gone, the reader thread says so.
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
     }
+}
+
+/// Media time written, from the first frame on.
+fn position(counters: &hls::Counters) -> Duration {
+    let written = counters.position_ns.zip(counters.first_pts_ns).map(|(end, first)| end - first);
+    Duration::from_nanos(written.unwrap_or(0).max(0).unsigned_abs())
 }
 
 /// Samples and errors of the graph join the worker's one channel.
@@ -415,18 +425,65 @@ fn blame(message: &gst::Message) -> Fault {
     if reads { Fault::Input } else { Fault::Worker }
 }
 
-/// Reads the control socket on a thread of its own.
-fn listen(mut channel: Channel, wake: SyncSender<Wake>) {
+/// The bytes of all inputs.
+fn read_all(inputs: Vec<Bytes>) -> Result<Vec<Arc<Reading>>, Ending> {
+    let readings = inputs.into_iter().map(|bytes| Reading::new(bytes).map(Arc::new));
+    readings.collect::<Result<_, _>>().map_err(|error| failed(error.to_string(), Fault::Input))
+}
+
+/// While inputs are opened the main thread waits for them; another tells the gateway that it does.
+struct Opening {
+    over: Sender<()>,
+    reporter: thread::JoinHandle<()>,
+}
+
+impl Opening {
+    fn report(socket: Arc<OwnedFd>, readings: Vec<Arc<Reading>>) -> Self {
+        let (over, is_over) = channel::<()>();
+        let reporter = thread::spawn(move || {
+            while is_over.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let waiting = readings.iter().any(|reading| reading.is_waiting());
+                let alive = WorkerToGateway::Alive { decoded: 0, waiting };
+                let _ = session::send(socket.as_fd(), &alive, &[]);
+            }
+        });
+        Self { over, reporter }
+    }
+
+    /// From here on the socket is the caller's.
+    fn over(self) {
+        drop(self.over);
+        let _ = self.reporter.join();
+    }
+}
+
+/// An input that was closed because nobody wants it any more hasn't failed.
+fn unless_unwanted(ending: Ending, wakes: &Receiver<Wake>) -> Ending {
+    let quit = |wake| matches!(wake, Wake::Control(Control::Quit));
+    if wakes.try_iter().any(quit) { Ending::Quit } else { ending }
+}
+
+/// Reads the control socket on a thread of its own. Who waits for a network input is told by its
+/// end that no more is wanted of it.
+fn listen(mut channel: Channel, wake: SyncSender<Wake>, readings: Vec<Arc<Reading>>) {
     thread::spawn(move || {
         loop {
             let next = match channel.receive::<GatewayToWorker>() {
                 Ok(Some(Received { message: GatewayToWorker::Control(control), .. })) => {
                     Wake::Control(control)
                 }
+                Ok(Some(Received {
+                    message: GatewayToWorker::Horizon { position_us }, ..
+                })) => Wake::Horizon(position_us.map(Duration::from_micros)),
                 Ok(Some(_)) | Ok(None) | Err(_) => Wake::GatewayLost,
             };
             let lost = matches!(next, Wake::GatewayLost);
-            if wake.send(next).is_err() || lost {
+            let over = lost || matches!(next, Wake::Control(Control::Quit));
+            let heard = wake.send(next).is_ok();
+            if over {
+                readings.iter().for_each(|reading| reading.close());
+            }
+            if !heard || lost {
                 return;
             }
         }

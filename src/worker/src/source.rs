@@ -2,12 +2,12 @@
 //!
 //! The demuxer runs alone first. Its pads drop what they carry while the first timestamps are
 //! noted, then hold it back; the caller links its graph behind them, seeks (which puts back what
-//! was dropped), and opens them.
+//! was dropped), and opens them. A network input has no place to seek to but its beginning, which
+//! [`Reading`] keeps until then.
 //!
 //! Invariant: after [`Source::open`] no data has left a pad, and none does until
 //! [`Source::release`].
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,15 +16,18 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use session::Fault;
 
+use crate::best::{Candidate, best};
 use crate::elements::FileSource;
 use crate::pads::{self, LEAD_NS, Phase, Seen, Shared, lock};
+use crate::reading::{ReadError, Reading};
 use crate::stages::{Chain, Clock, Demuxer, SeekTo, SourceStream, Stages};
 use crate::tracks::{self, Track};
 use crate::{frame_rate, mpegts, parsed};
 
 pub use crate::pads::Kind;
 
-/// Longest wait for a file to show its streams.
+/// Longest wait for a file to show its streams. A network input may come as late as it likes; how
+/// much of it is looked at is bounded instead.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes that type finding looks at; MPEG-TS wants several packets.
 const HEAD: usize = 64 * 1024;
@@ -46,28 +49,41 @@ fn input_error(message: impl Into<String>) -> SourceError {
 /// An opened input.
 #[derive(Debug)]
 pub struct Source {
-    file: Arc<OwnedFd>,
+    reading: Arc<Reading>,
     demux: gst::Element,
     clock: Clock,
     seek: SeekTo,
     tracks: Option<Vec<Track>>,
     seen: Shared,
+    /// Index of each wanted stream.
+    chosen: Vec<((StreamRef, Kind), usize)>,
+}
+
+impl From<ReadError> for SourceError {
+    fn from(error: ReadError) -> Self {
+        let fault = match error {
+            // ffmpeg can ask a server for any part of what it has.
+            ReadError::TooLong | ReadError::GoneBy(_) => Fault::Unsupported,
+            ReadError::System(_) | ReadError::Interrupted => Fault::Input,
+        };
+        Self { message: error.to_string(), fault }
+    }
 }
 
 impl Source {
-    /// Adds source and demuxer of a file to `pipeline`, and runs them until the streams named by
+    /// Adds source and demuxer of an input to `pipeline`, and runs them until the streams named by
     /// `wanted` have shown when they begin.
     ///
     /// # Errors
-    /// A file that no demuxer takes, that is broken, or that lacks a wanted stream.
+    /// An input that no demuxer takes, that is broken, or that lacks a wanted stream.
     pub fn open(
         pipeline: &gst::Pipeline,
         stages: &Stages,
-        file: OwnedFd,
+        reading: Arc<Reading>,
         wanted: &[(StreamRef, Kind)],
     ) -> Result<Self, SourceError> {
-        let (demuxer, media) = find_demuxer(stages, &file)?;
-        let tracks = tracks::read(file.as_fd(), &media);
+        let (demuxer, media) = find_demuxer(stages, &reading)?;
+        let tracks = tracks::read(&reading, &media);
         if tracks.iter().flatten().any(|track| track.edited) {
             // The demuxer begins such tracks between keyframes and ends their sound early.
             return Err(SourceError {
@@ -75,8 +91,7 @@ impl Source {
                 fault: Fault::Unsupported,
             });
         }
-        let file = Arc::new(file);
-        let reader: gst::Element = FileSource::new(Arc::clone(&file)).upcast();
+        let reader: gst::Element = FileSource::new(Arc::clone(&reading)).upcast();
         let demux = make(&demuxer.element)?;
         let seen = Shared::default();
         pads::watch(&demux, &seen, demuxer.clock != Clock::Container);
@@ -85,7 +100,7 @@ impl Source {
             .and_then(|()| reader.link(&demux))
             .map_err(|error| worker_error(error.to_string()))?;
         let (clock, seek) = (demuxer.clock, demuxer.seek);
-        let source = Self { file, demux, clock, seek, tracks, seen };
+        let mut source = Self { reading, demux, clock, seek, tracks, seen, chosen: Vec::new() };
         // A demuxer asks while it starts whether it may pull; a source that isn't ready says no,
         // and a demuxer that is pushed to can't seek by itself.
         let states = [
@@ -98,36 +113,45 @@ impl Source {
                 .set_state(state)
                 .map_err(|_| input_error(format!("{} can't read the file", demuxer.element)))?;
         }
-        source.wait(pipeline, wanted)?;
+        let chosen = source.wait(pipeline, stages, wanted)?;
+        source.chosen = wanted.iter().copied().zip(chosen).collect();
         Ok(source)
     }
 
+    /// Waits until the wanted streams have shown enough; gives their indices.
     fn wait(
         &self,
         pipeline: &gst::Pipeline,
+        stages: &Stages,
         wanted: &[(StreamRef, Kind)],
-    ) -> Result<(), SourceError> {
+    ) -> Result<Vec<usize>, SourceError> {
         let bus = pipeline.bus().ok_or_else(|| worker_error("pipeline without bus"))?;
-        let deadline = Instant::now() + OPEN_TIMEOUT;
+        let deadline = (!self.reading.is_pipe()).then(|| Instant::now() + OPEN_TIMEOUT);
         let mut seen = lock(&self.seen);
         loop {
             if seen.complete && seen.wanted.is_empty() {
-                for (reference, kind) in wanted {
-                    let index = self.find(&seen, *reference, *kind)?;
-                    seen.wanted.push(index);
+                let found = wanted.iter().map(|(stream, kind)| self.find(&seen, *stream, *kind));
+                let candidates = found.collect::<Result<Vec<_>, _>>()?;
+                if candidates.iter().all(|candidates| comparable(&seen, candidates)) {
+                    let chosen = candidates.iter().map(|few| self.best_of(&seen, few, stages));
+                    seen.wanted = chosen.collect();
                 }
             }
             let ready = seen.complete
+                && seen.wanted.len() == wanted.len()
                 && seen.wanted.iter().all(|index| pads::enough(&seen.streams[*index]));
             if ready {
                 seen.phase = Phase::Holding;
-                return Ok(());
+                return Ok(seen.wanted.clone());
             }
             drop(seen);
             if let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
-                return Err(input_error(describe_error(&message)));
+                return Err(self
+                    .reading
+                    .failure()
+                    .map_or_else(|| input_error(describe_error(&message)), SourceError::from));
             }
-            if Instant::now() > deadline {
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 return Err(input_error(format!(
                     "no streams found within {} s",
                     OPEN_TIMEOUT.as_secs()
@@ -143,23 +167,50 @@ impl Source {
         }
     }
 
-    /// Index of a stream among the source's.
+    /// Index of a wanted stream among the source's.
     ///
     /// # Errors
-    /// If it isn't there or of another kind.
+    /// If the source wasn't opened for it.
     pub fn select(&self, reference: StreamRef, kind: Kind) -> Result<usize, SourceError> {
-        self.find(&lock(&self.seen), reference, kind)
+        let own = self.chosen.iter().find(|(wanted, _)| *wanted == (reference, kind));
+        own.map(|(_, index)| *index)
+            .ok_or_else(|| worker_error(format!("{} wasn't looked for", kind.name())))
     }
 
-    /// ffmpeg counts all streams of a file together, in the order of the container's own table.
-    fn find(&self, seen: &Seen, reference: StreamRef, kind: Kind) -> Result<usize, SourceError> {
+    /// The stream that ffmpeg would take of several.
+    fn best_of(&self, seen: &Seen, candidates: &[usize], stages: &Stages) -> usize {
+        let candidate = |index: &usize| {
+            let stream = &seen.streams[*index];
+            Candidate {
+                has_data: !stream.times_ns.is_empty(),
+                is_default: self.track_of(&stream.pad).is_some_and(|track| track.is_default),
+                size: size_of(stream, stages),
+            }
+        };
+        let best = match candidates {
+            [_] => Some(0),
+            _ => best(&candidates.iter().map(candidate).collect::<Vec<_>>()),
+        };
+        candidates[best.unwrap_or(0)]
+    }
+
+    /// The streams that may be meant, at least one. ffmpeg counts all streams of a file together, in
+    /// the order of the container's own table.
+    fn find(
+        &self,
+        seen: &Seen,
+        reference: StreamRef,
+        kind: Kind,
+    ) -> Result<Vec<usize>, SourceError> {
         let name = kind.name();
         let StreamSelect::Index(number) = reference.stream else {
-            return seen
-                .streams
-                .iter()
-                .position(|stream| stream.kind == kind)
-                .ok_or_else(|| input_error(format!("the file has no {name} stream")));
+            let all = seen.streams.iter().enumerate();
+            let own: Vec<usize> =
+                all.filter(|(_, stream)| stream.kind == kind).map(|(index, _)| index).collect();
+            if own.is_empty() {
+                return Err(input_error(format!("the file has no {name} stream")));
+            }
+            return Ok(own);
         };
         let wanted = format!("stream {}:{number} is mapped", reference.input);
         let index = match &self.tracks {
@@ -181,8 +232,13 @@ impl Source {
             Some(stream) if stream.kind != kind => {
                 Err(input_error(format!("{wanted} as {name}, it is {}", stream.kind.name())))
             }
-            Some(_) => Ok(index),
+            Some(_) => Ok(vec![index]),
         }
+    }
+
+    /// Whether its bytes come once, and nobody knows how many.
+    pub fn is_network(&self) -> bool {
+        self.reading.is_pipe()
     }
 
     /// The pad of a stream.
@@ -193,18 +249,13 @@ impl Source {
     /// A stream as the graph's description needs it.
     pub fn stream(&self, index: usize, stages: &Stages) -> SourceStream {
         let stated = self.caps(index);
-        let find = |chains: &[Chain]| {
-            chains.iter().position(|chain| {
-                chain.caps.parse::<gst::Caps>().is_ok_and(|taken| taken.can_intersect(&stated))
-            })
+        let decoder = chain_for(&stages.decoders, &stated);
+        let caps = {
+            let stream = &mut lock(&self.seen).streams[index];
+            let caps = (stream.kind == Kind::Video).then(|| parsed_caps(stream, stages)).flatten();
+            stream.head.clear();
+            caps.unwrap_or_else(|| stated.clone())
         };
-        let decoder = find(&stages.decoders);
-        let parser = decoder.and_then(|index| stages.decoders[index].chain.first());
-        let head = std::mem::take(&mut lock(&self.seen).streams[index].head);
-        let caps = parser
-            .filter(|_| !head.is_empty())
-            .and_then(|parser| parsed::caps(&parser.element, &stated, &head))
-            .unwrap_or_else(|| stated.clone());
         let structure = caps.structure(0);
         // A decoder on a GPU is only for streams that say all it has to know.
         let certain = |chain: &Chain| {
@@ -221,7 +272,7 @@ impl Source {
             size: pixels("width").zip(pixels("height")),
             turn: None,
             decoder,
-            copy: find(&stages.copies),
+            copy: chain_for(&stages.copies, &stated),
         }
     }
 
@@ -273,10 +324,16 @@ impl Source {
         u64::from_str_radix(own, if self.clock == Clock::Mpegts { 16 } else { 10 }).ok()
     }
 
-    /// What to add to the stream time of this source's buffers to get the container's own time,
-    /// ns.
-    pub fn buffer_offset_ns(&self) -> i64 {
-        self.clock_offset_ns() - LEAD_NS as i64
+    /// What to add to the stream time of a stream's buffers to get the container's own time, ns.
+    pub fn buffer_offset_ns(&self, index: usize) -> i64 {
+        // Opus' decoder leaves out by itself what the encoder put before the sound.
+        let opus = self.caps(index).structure(0).is_some_and(|caps| caps.name() == "audio/x-opus");
+        let delay = if opus { 0 } else { self.delay_ns(&self.pad(index)) };
+        self.clock_offset_ns() - LEAD_NS as i64 - delay
+    }
+
+    fn delay_ns(&self, pad: &gst::Pad) -> i64 {
+        self.track_of(pad).map_or(0, |track| track.delay_ns)
     }
 
     /// What the container's own time is ahead of the demuxer's, ns.
@@ -288,7 +345,7 @@ impl Source {
         let raw = seen.streams.iter().find_map(|stream| {
             let name = stream.pad.name();
             let pid = u16::from_str_radix(name.rsplit('_').next()?, 16).ok()?;
-            Some(mpegts::first_pts_ns(self.file.as_fd(), pid)? - stream.first_ns?)
+            Some(mpegts::first_pts_ns(&self.reading, pid)? - stream.first_ns?)
         });
         raw.unwrap_or(0)
     }
@@ -301,7 +358,9 @@ impl Source {
     fn first_ns(&self) -> i64 {
         let seen = lock(&self.seen);
         let streams = seen.streams.iter().filter(|stream| stream.kind != Kind::Other);
-        streams.filter_map(|stream| stream.times_ns.iter().min().copied()).min().unwrap_or(0)
+        let first = streams
+            .filter_map(|stream| Some(stream.times_ns.iter().min()? - self.delay_ns(&stream.pad)));
+        first.min().unwrap_or(0)
     }
 
     /// Where the demuxer has to go for `-ss`, in its stream time, ns; the start of the file without
@@ -339,6 +398,8 @@ impl Source {
 
     /// Lets the data of the given streams pass; the other streams' goes nowhere.
     pub fn release(&self, indices: &[usize]) {
+        // What comes late is shown at once where the demuxer takes any amount.
+        self.reading.go_on(self.clock == Clock::Mpegts);
         let mut seen = lock(&self.seen);
         seen.phase = Phase::Open;
         seen.streams.iter_mut().for_each(|stream| stream.head.clear());
@@ -363,14 +424,46 @@ fn stated_rate(pad: &gst::Pad) -> Option<(u32, u32)> {
     (numerator > 0 && denominator > 0).then_some((numerator, denominator))
 }
 
-/// The demuxer for a file, and the media type that it was found by.
+/// Whether ffmpeg would have chosen among these by now: each has begun, or others have gone on without
+/// it.
+fn comparable(seen: &Seen, candidates: &[usize]) -> bool {
+    candidates.len() == 1
+        || candidates.iter().all(|index| pads::enough_to_compare(&seen.streams[*index]))
+        || seen.streams.iter().any(pads::full)
+}
+
+/// Pixels of a picture or channels of a sound; 0 if nothing tells.
+fn size_of(stream: &pads::Stream, stages: &Stages) -> u64 {
+    let stated = stream.pad.current_caps().filter(parsed::sized);
+    let Some(caps) = stated.or_else(|| parsed_caps(stream, stages)) else { return 0 };
+    let field = |name| {
+        let value = caps.structure(0)?.get::<i32>(name).ok()?;
+        u64::try_from(value).ok()
+    };
+    field("width").zip(field("height")).map(|(w, h)| w * h).or(field("channels")).unwrap_or(0)
+}
+
+/// What the first buffers of a stream say of it.
+fn parsed_caps(stream: &pads::Stream, stages: &Stages) -> Option<gst::Caps> {
+    let stated = stream.pad.current_caps().unwrap_or_else(|| stream.pad.query_caps(None));
+    let decoder = chain_for(&stages.decoders, &stated).filter(|_| !stream.head.is_empty())?;
+    let parser = stages.decoders[decoder].chain.first()?;
+    parsed::caps(&parser.element, &stated, &stream.head)
+}
+
+fn chain_for(chains: &[Chain], stated: &gst::Caps) -> Option<usize> {
+    chains.iter().position(|chain| {
+        chain.caps.parse::<gst::Caps>().is_ok_and(|taken| taken.can_intersect(stated))
+    })
+}
+
+/// The demuxer for an input, and the media type that it was found by.
 fn find_demuxer<'a>(
     stages: &'a Stages,
-    file: &OwnedFd,
+    reading: &Reading,
 ) -> Result<(&'a Demuxer, String), SourceError> {
     let mut head = vec![0; HEAD];
-    let length = rustix::io::pread(file, &mut head, 0)
-        .map_err(|error| input_error(format!("can't read the file: {error}")))?;
+    let length = reading.read_at(0, &mut head)?;
     if length == 0 {
         return Err(input_error("the file is empty"));
     }

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 
@@ -45,28 +46,64 @@ pub fn signed_ns(time: gst::Signed<gst::ClockTime>) -> i64 {
 }
 
 /// Holds a stream between decoder and encoder (or before the writer, if it is copied), and lets it
-/// end early.
-#[derive(Debug, Default)]
+/// end early. Keeps the stream's clock, which stands while it is closed.
+#[derive(Debug)]
 pub struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
     passed: AtomicU64,
+    /// How many wait for a time.
+    timing: AtomicU64,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct GateState {
-    paused: bool,
     stopped: bool,
+    started: Instant,
+    /// By Jellyfin.
+    paused: bool,
+    /// By the gateway: it is further ahead than it has to be.
+    held: bool,
+    /// Since when it is closed, by whomever.
+    closed: Option<Instant>,
+    /// Times of being closed that are over.
+    stood: Duration,
+}
+
+impl GateState {
+    fn running(&self) -> Duration {
+        let now = self.closed.unwrap_or_else(Instant::now);
+        now.duration_since(self.started).saturating_sub(self.stood)
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let state = GateState {
+            stopped: false,
+            started: Instant::now(),
+            paused: false,
+            held: false,
+            closed: None,
+            stood: Duration::ZERO,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            passed: AtomicU64::new(0),
+            timing: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Gate {
-    /// Waits while paused; false once the stream is to end.
+    /// Waits while closed; false once the stream is to end.
     pub fn pass(&self) -> bool {
         self.passed.fetch_add(1, Ordering::Relaxed);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self
             .changed
-            .wait_while(state, |state| state.paused && !state.stopped)
+            .wait_while(state, |state| state.closed.is_some() && !state.stopped)
             .unwrap_or_else(PoisonError::into_inner);
         !state.stopped
     }
@@ -77,9 +114,47 @@ impl Gate {
         self.passed.load(Ordering::Relaxed)
     }
 
-    /// Closes or opens it.
+    /// Time since the start without pauses.
+    pub fn running(&self) -> Duration {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).running()
+    }
+
+    /// Waits until so much time has passed since the start without pauses, or the stream is to end.
+    pub fn wait_until(&self, time: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.stopped || state.running() >= time {
+            return;
+        }
+        self.timing.fetch_add(1, Ordering::Relaxed);
+        while !state.stopped {
+            let rest = time.saturating_sub(state.running());
+            if rest.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(state, rest);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.timing.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for a time right now.
+    pub fn is_timing(&self) -> bool {
+        self.timing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Closes it for Jellyfin, or opens it as far as Jellyfin goes.
     pub fn pause(&self, paused: bool) {
         self.change(|state| state.paused = paused);
+    }
+
+    /// Closes it for the gateway, or opens it as far as the gateway goes.
+    pub fn hold(&self, held: bool) {
+        self.change(|state| state.held = held);
+    }
+
+    /// Whether the gateway holds it.
+    pub fn is_held(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).held
     }
 
     /// Lets whoever waits go on, to find that it is over.
@@ -88,7 +163,17 @@ impl Gate {
     }
 
     fn change(&self, change: impl FnOnce(&mut GateState)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        match (state.paused || state.held, state.closed) {
+            (true, None) => state.closed = Some(Instant::now()),
+            (false, Some(since)) => {
+                state.stood += since.elapsed();
+                state.closed = None;
+            }
+            _ => {}
+        }
+        drop(state);
         self.changed.notify_all();
     }
 }

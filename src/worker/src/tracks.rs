@@ -7,13 +7,14 @@
 //!
 //! Invariant: nothing here trusts a length it has read; a damaged table is no table.
 
-use std::os::fd::BorrowedFd;
-
 use crate::cadence::Rate;
 use crate::mpegts;
+use crate::reading::Reading;
 
 /// Longest header that is read into memory.
 const LONGEST: u64 = 64 << 20;
+/// The same of a pipe, from its beginning: for what lies behind it would have to be waited.
+const FURTHEST: u64 = 8 << 20;
 /// Elements that are looked through for the one with the tracks.
 const MOST: usize = 10_000;
 
@@ -26,13 +27,18 @@ pub struct Track {
     pub timescale: Option<u32>,
     /// Frame rate, if the table gives every frame the same length.
     pub rate: Option<Rate>,
+    /// How much earlier than its timestamps a track is, ns: what an encoder of sound puts before it
+    /// (Matroska's `CodecDelay`).
+    pub delay_ns: i64,
+    /// The container would have it taken if nobody chooses.
+    pub is_default: bool,
     /// An edit list shows other parts of the track than all of it.
     pub edited: bool,
 }
 
 /// The streams of a file in ffmpeg's order; `None` if the container has no table that is known
 /// here, or a broken one. `media` is the container's media type.
-pub fn read(file: BorrowedFd<'_>, media: &str) -> Option<Vec<Track>> {
+pub fn read(file: &Reading, media: &str) -> Option<Vec<Track>> {
     let tracks = match media {
         "video/x-matroska" | "audio/x-matroska" | "video/webm" | "audio/webm" => matroska(file)?,
         "video/quicktime" | "audio/x-m4a" | "application/x-3gp" => quicktime(file)?,
@@ -45,18 +51,14 @@ pub fn read(file: BorrowedFd<'_>, media: &str) -> Option<Vec<Track>> {
     (!tracks.is_empty()).then_some(tracks)
 }
 
-fn read_at(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<Vec<u8>> {
-    let mut data = vec![0; usize::try_from(length.min(LONGEST)).ok()?];
-    let mut filled = 0;
-    while filled < data.len() {
-        match rustix::io::pread(file, &mut data[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
+fn read_at(file: &Reading, offset: u64, length: u64) -> Option<Vec<u8>> {
+    let length = length.min(LONGEST);
+    if file.is_pipe() && offset.checked_add(length)? > FURTHEST {
+        return None;
     }
-    data.truncate(filled);
+    let mut data = vec![0; usize::try_from(length).ok()?];
+    let read = file.read_at(offset, &mut data).ok()?;
+    data.truncate(read);
     Some(data)
 }
 
@@ -74,7 +76,7 @@ fn box_header(head: &[u8]) -> Option<([u8; 4], u64, u64)> {
     Some((kind, header, size.checked_sub(header)?))
 }
 
-fn quicktime(file: BorrowedFd<'_>) -> Option<Vec<Track>> {
+fn quicktime(file: &Reading) -> Option<Vec<Track>> {
     let mut offset = 0_u64;
     for _ in 0..MOST {
         let head = read_at(file, offset, 16)?;
@@ -125,7 +127,9 @@ fn track_of(trak: &[u8]) -> Option<Track> {
     let rate = lengths.zip(timescale).and_then(|(table, scale)| constant_rate(table, scale));
     let edits = boxes(trak, *b"edts").next().and_then(|edits| boxes(edits, *b"elst").next());
     let edited = edits.zip(timescale).is_some_and(|(list, scale)| is_edited(list, scale));
-    Some(Track { id: id.into(), timescale, rate, edited })
+    // ISO/IEC 14496-12, 8.3.2: the lowest flag means that the track is enabled.
+    let is_default = header.get(3)? & 1 != 0;
+    Some(Track { id: id.into(), timescale, rate, is_default, edited, delay_ns: 0 })
 }
 
 /// The rate if all frames last equally long; the last one may differ.
@@ -169,7 +173,9 @@ const TRACKS: u64 = 0x1654_AE6B;
 const CLUSTER: u64 = 0x1F43_B675;
 const TRACK_ENTRY: u64 = 0xAE;
 const TRACK_NUMBER: u64 = 0xD7;
+const CODEC_DELAY: u64 = 0x56AA;
 const TRACK_TYPE: u64 = 0x83;
+const FLAG_DEFAULT: u64 = 0x88;
 /// Picture, sound, subtitles, metadata: the types that ffmpeg makes a stream of.
 const COUNTED: [u64; 4] = [0x01, 0x02, 0x11, 0x21];
 
@@ -189,7 +195,7 @@ fn element(head: &[u8]) -> Option<(u64, u64, u64)> {
     Some((id, (id_length + length) as u64, size))
 }
 
-fn matroska(file: BorrowedFd<'_>) -> Option<Vec<Track>> {
+fn matroska(file: &Reading) -> Option<Vec<Track>> {
     let mut offset = 0_u64;
     for _ in 0..MOST {
         let head = read_at(file, offset, 12)?;
@@ -227,9 +233,15 @@ fn track_entries(data: &[u8]) -> Vec<Track> {
                 Some(body.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
             };
             let counted = COUNTED.contains(&value(TRACK_TYPE)?);
-            // Nearly every file has the default scale, a millisecond.
-            let track =
-                Track { id: value(TRACK_NUMBER)?, timescale: Some(1000), ..Track::default() };
+            let delay = value(CODEC_DELAY).unwrap_or(0);
+            let track = Track {
+                id: value(TRACK_NUMBER)?,
+                // Nearly every file has the default scale, a millisecond.
+                timescale: Some(1000),
+                is_default: value(FLAG_DEFAULT).is_none_or(|flag| flag != 0),
+                delay_ns: i64::try_from(delay).unwrap_or(0),
+                ..Track::default()
+            };
             counted.then_some(track)
         })
         .collect()
@@ -239,7 +251,8 @@ fn track_entries(data: &[u8]) -> Vec<Track> {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::os::fd::AsFd;
+
+    use crate::opened::Bytes;
 
     fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
         let mut data = (body.len() as u32 + 8).to_be_bytes().to_vec();
@@ -251,7 +264,8 @@ mod tests {
     fn tables(data: &[u8], media: &str) -> Option<Vec<Track>> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(data).unwrap();
-        read(file.as_fd(), media)
+        let reading = Reading::new(Bytes::Files(vec![file.into()])).unwrap();
+        read(&reading, media)
     }
 
     fn words(values: &[u32]) -> Vec<u8> {
@@ -264,7 +278,7 @@ mod tests {
             let table = boxed(b"stbl", &boxed(b"stts", &words(lengths)));
             let media =
                 [boxed(b"mdhd", &words(&[0, 0, 0, scale])), boxed(b"minf", &table)].concat();
-            let header = boxed(b"tkhd", &words(&[0, 0, 0, id]));
+            let header = boxed(b"tkhd", &words(&[7, 0, 0, id]));
             boxed(b"trak", &[header, boxed(b"mdia", &media)].concat())
         };
         let constant = trak(3, 24_000, &[0, 2, 99, 1001, 1, 900]);
@@ -276,7 +290,13 @@ mod tests {
         ]
         .concat();
         let tracks = tables(&file, "video/quicktime").unwrap();
-        let track = |id, scale, rate| Track { id, timescale: Some(scale), rate, edited: false };
+        let track = |id, scale, rate| Track {
+            id,
+            timescale: Some(scale),
+            rate,
+            is_default: true,
+            ..Track::default()
+        };
         assert_eq!(tracks[0], track(3, 24_000, Some((24_000, 1001))));
         assert_eq!(tracks[1], track(1, 90_000, None));
         for length in 0..file.len() {

@@ -223,6 +223,42 @@ fn quit_midway() {
     }
 }
 
+/// What is on its way when the horizon is reached comes through, and no more; Jellyfin's own pause
+/// doesn't open what the gateway holds.
+#[test]
+fn held_at_its_horizon() {
+    let case = Case::new();
+    let horizon = Duration::from_secs(9);
+    let report = Run::start(&case.plan(&long())).finish_with(|run, number| match number {
+        0 => run.horizon(Some(horizon)),
+        1 => {
+            run.control(Control::Pause);
+            run.control(Control::Resume);
+            pause(1500);
+            let segments = case.names().iter().filter(|name| name.ends_with(".ts")).count();
+            assert!(segments <= 5, "{segments} segments of 3 s, held at {horizon:?}");
+            run.horizon(None);
+        }
+        _ => {}
+    });
+    ended(&case, &report, &Ending::Complete);
+    assert_eq!(report.segments.len(), 20);
+}
+
+#[test]
+fn quit_while_held() {
+    let case = Case::new();
+    let report = Run::start(&case.plan(&long())).finish_with(|run, number| {
+        if number == 0 {
+            run.horizon(Some(Duration::ZERO));
+            pause(300);
+            run.control(Control::Quit);
+        }
+    });
+    ended(&case, &report, &Ending::Quit);
+    assert!(report.segments.len() < 20);
+}
+
 #[test]
 fn quit_while_paused() {
     let case = Case::new();

@@ -371,6 +371,11 @@ cases! {
     late_mp4_from_zero:       "late.mp4", "015", "-start_at_zero";
     late_ts:                  "late.ts", "015", "";
     late_ts_from_zero:        "late.ts", "015", "-start_at_zero";
+    primed:                   "primed.mkv", "015", "";
+    primed_seek:              "primed.mkv", "015", "ss=6";
+    primed_from_zero:         "primed.mkv", "015", "ss=3 -start_at_zero";
+    primed_copied:            "primed.mkv", "042", "-codec:a:0=copy -ac= -ab=";
+    primed_copied_seek:       "primed.mkv", "042", "ss=6.5 -codec:a:0=copy -ac= -ab= -noaccurate_seek";
     // Pictures that lean on what lies before a keyframe.
     open_gop:                 "opengop.mkv", "015", "";
     open_gop_at_keyframe:     "opengop.mkv", "015", "ss=6.006";

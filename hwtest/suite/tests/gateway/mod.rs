@@ -93,19 +93,26 @@ impl Node {
         self.folder.path().join(format!("viewer-{viewer}"))
     }
 
-    /// Starts a viewer's stream, and waits until its worker has it.
-    pub fn play(&self, clip: &Path, viewer: usize) -> Child {
-        let output = self.output(viewer);
-        fs::create_dir_all(&output).unwrap();
+    /// The hook under the name of ffmpeg, with this gateway.
+    pub fn hook(&self) -> Command {
         let hook = self.folder.path().join("ffmpeg");
         if !hook.exists() {
             symlink(built("rendergate-ffmpeg"), &hook).unwrap();
         }
-        let line = vaapi(clip, &output).at(0, f64::from(CLIP.seconds));
+        let mut command = Command::new(hook);
         let endpoint = format!("unix:{}", self.folder.path().join("s.sock").display());
-        let child = Command::new(hook)
+        command.env("RENDERGATE_ENDPOINT", endpoint);
+        command
+    }
+
+    /// Starts a viewer's stream, and waits until its worker has it.
+    pub fn play(&self, clip: &Path, viewer: usize) -> Child {
+        let output = self.output(viewer);
+        fs::create_dir_all(&output).unwrap();
+        let line = vaapi(clip, &output).at(0, f64::from(CLIP.seconds));
+        let child = self
+            .hook()
             .args(&line)
-            .env("RENDERGATE_ENDPOINT", endpoint)
             .env("RENDERGATE_ACCEPT_TIMEOUT_MS", "30000")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

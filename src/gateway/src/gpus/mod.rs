@@ -17,6 +17,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use gpu::{Device, Reason, ReasonKind};
 use tokio::sync::Notify;
@@ -108,6 +109,27 @@ impl Gpus {
         }
     }
 
+    /// The driver of the GPU that the next stream would get. Waits for the first look at the GPUs,
+    /// at most so long.
+    pub(crate) async fn driver(&self, limit: Duration) -> Option<String> {
+        let looked = async {
+            loop {
+                let woken = self.shared.woken.notified();
+                tokio::pin!(woken);
+                woken.as_mut().enable();
+                let is_new = |gpu: &Gpu| gpu.state == State::New;
+                let unknown = |table: &Table| !table.listed || table.gpus.values().any(is_new);
+                if self.backend == Backend::Software || !unknown(&self.lock()) {
+                    return;
+                }
+                woken.await;
+            }
+        };
+        // What is known by then has to do.
+        let _ = tokio::time::timeout(limit, looked).await;
+        self.lock().gpus.values().find_map(Gpu::works).map(|device| device.driver.clone())
+    }
+
     /// Why none works.
     fn obstacle(&self, table: &Table) -> Reason {
         if self.backend == Backend::Software {
@@ -151,6 +173,7 @@ impl Gpus {
             self.happened(node, Event::Appeared);
         }
         self.lock().listed = true;
+        self.shared.woken.notify_waiters();
         if nodes.is_empty() {
             let reason = "no render node in /dev/dri (rendergate probe says more)";
             self.tell_none(reason);

@@ -176,6 +176,26 @@ async fn gpus_come_and_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_asks_for_the_driver_waits_for_the_first_look() {
+    const LONG: Duration = Duration::from_secs(60);
+    let machine = Machine::default();
+    let gpus = machine.watched(Backend::Auto);
+    let begun = Instant::now();
+    assert_eq!((gpus.driver(LONG).await, begun.elapsed()), (None, Duration::ZERO));
+    let machine = Machine::default();
+    machine.set(FIRST, Err("it hangs"));
+    machine.set(SECOND, Ok(()));
+    let gpus = machine.watched(Backend::Auto);
+    let begun = Instant::now();
+    assert_eq!((gpus.driver(LOOK / 2).await, begun.elapsed()), (None, LOOK / 2));
+    assert_eq!(gpus.driver(LONG).await.as_deref(), Some("a driver"));
+    assert_eq!(begun.elapsed(), 2 * LOOK);
+    let software = Gpus::blind(Backend::Software, Metrics::new().unwrap());
+    let begun = Instant::now();
+    assert_eq!((software.driver(LONG).await, begun.elapsed()), (None, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
 async fn software_is_the_rest_unless_it_is_not_wanted() {
     let machine = Machine::default();
     let vaapi = machine.watched(Backend::Vaapi);

@@ -23,7 +23,7 @@ use crate::{Sample, Track, TrackFormat, WriteError};
 use ebml::{binary, float, id, master, open_ended, string, unsigned};
 
 /// Units per second.
-const RATE: u32 = 1000;
+pub(crate) const RATE: u32 = 1000;
 const KEYFRAME: u8 = 0x80;
 
 /// Writes one file.

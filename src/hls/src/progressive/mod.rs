@@ -94,7 +94,7 @@ impl Progressive {
             has_video: first.format.is_video(),
             video_began: false,
             tracks: tracks.len(),
-            interleaver: Interleaver::new(tracks.len()),
+            interleaver: Interleaver::new(tracks.iter().map(|track| rate(output.format, track))),
             container: container(output, timing, tracks)?,
             out: Vec::new(),
             counters: Counters::default(),
@@ -190,7 +190,7 @@ impl Progressive {
     fn guard(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {
         if result.is_err() {
             self.closed = true;
-            self.interleaver = Interleaver::new(0);
+            self.interleaver = Interleaver::new([]);
         }
         result
     }
@@ -202,6 +202,15 @@ impl fmt::Debug for Progressive {
             .field("name", &self.name)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
+    }
+}
+
+/// Ticks per second of a track in a container.
+fn rate(format: FileFormat, track: &Track) -> u32 {
+    match format {
+        FileFormat::MpegTs => crate::ts::RATE,
+        FileFormat::Matroska | FileFormat::WebM => crate::matroska::RATE,
+        _ => crate::fmp4::timescale(&track.format),
     }
 }
 

@@ -236,6 +236,12 @@ impl Gateway {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection(Channel::new(OwnedFd::from(socket)))
     }
+
+    /// Whether no hook has connected.
+    pub fn is_quiet(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        self.0.accept().is_err()
+    }
 }
 
 /// One hook, seen from the gateway.
@@ -250,6 +256,11 @@ impl Connection {
             }
             other => panic!("expected a job, got {other:?}"),
         }
+    }
+
+    /// The next message, whatever it is.
+    pub fn message(&mut self) -> HookToGateway {
+        self.0.receive().unwrap().expect("a message").message
     }
 
     pub fn say(&self, message: &GatewayToHook) {

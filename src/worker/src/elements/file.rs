@@ -1,10 +1,8 @@
-//! `rgfile`: a file that is known by its descriptor only.
+//! `rgfile`: an input that is known by its descriptors only.
 //!
 //! `fdsrc` pushes and never lets a demuxer pull, and `filesrc` wants a path, which the worker has
-//! no right to open. This one reads at any offset with `pread`, so it shares no file position
-//! with whoever else holds the descriptor.
+//! no right to open. This one gives the bytes of a [`Reading`] at any offset, those of a pipe too.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use gstreamer as gst;
@@ -13,18 +11,20 @@ use gstreamer::subclass::prelude::*;
 use gstreamer_base::prelude::*;
 use gstreamer_base::subclass::prelude::*;
 
+use crate::reading::{ReadError, Reading};
+
 #[derive(Default)]
 pub struct FileSource {
-    file: Mutex<Option<Arc<OwnedFd>>>,
+    reading: Mutex<Option<Arc<Reading>>>,
 }
 
 impl FileSource {
-    pub fn set_file(&self, file: Arc<OwnedFd>) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    pub fn set_reading(&self, reading: Arc<Reading>) {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
     }
 
-    fn file(&self) -> Option<Arc<OwnedFd>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn reading(&self) -> Option<Arc<Reading>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -50,7 +50,7 @@ impl ElementImpl for FileSource {
             gst::subclass::ElementMetadata::new(
                 "Rendergate file source",
                 "Source/File",
-                "A file by its descriptor",
+                "An input by its descriptors",
                 "Rendergate",
             )
         });
@@ -75,9 +75,9 @@ impl ElementImpl for FileSource {
 
 impl BaseSrcImpl for FileSource {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        match self.file() {
+        match self.reading() {
             Some(_) => Ok(()),
-            None => Err(gst::error_msg!(gst::ResourceError::NotFound, ["no file set"])),
+            None => Err(gst::error_msg!(gst::ResourceError::NotFound, ["no input set"])),
         }
     }
 
@@ -86,8 +86,32 @@ impl BaseSrcImpl for FileSource {
     }
 
     fn size(&self) -> Option<u64> {
-        let status = rustix::fs::fstat(self.file()?).ok()?;
-        u64::try_from(status.st_size).ok()
+        self.reading()?.length()
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        if let gst::QueryView::Duration(duration) = query.view()
+            && duration.format() == gst::Format::Bytes
+            && self.size().is_none()
+        {
+            // The base class says yes and -1, which demuxers take for a length.
+            return false;
+        }
+        BaseSrcImplExt::parent_query(self, query)
+    }
+
+    fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        if let Some(reading) = self.reading() {
+            reading.interrupt(true);
+        }
+        Ok(())
+    }
+
+    fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        if let Some(reading) = self.reading() {
+            reading.interrupt(false);
+        }
+        Ok(())
     }
 
     fn fill(
@@ -96,29 +120,21 @@ impl BaseSrcImpl for FileSource {
         _length: u32,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let file = self.file().ok_or(gst::FlowError::Error)?;
-        let mut filled = 0;
-        {
+        let reading = self.reading().ok_or(gst::FlowError::Error)?;
+        let read = {
             let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
-            while filled < map.len() {
-                match rustix::io::pread(&*file, &mut map[filled..], offset + filled as u64) {
-                    Ok(0) => break,
-                    Ok(read) => filled += read,
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => {
-                        gst::element_imp_error!(
-                            self,
-                            gst::ResourceError::Read,
-                            ["can't read the file: {error}"]
-                        );
-                        return Err(gst::FlowError::Error);
-                    }
-                }
+            reading.read_at(offset, &mut map)
+        };
+        let filled = match read {
+            Ok(0) => return Err(gst::FlowError::Eos),
+            Ok(filled) => filled,
+            Err(ReadError::Interrupted) => return Err(gst::FlowError::Flushing),
+            Err(error) => {
+                reading.failed(error);
+                gst::element_imp_error!(self, gst::ResourceError::Read, ["{error}"]);
+                return Err(gst::FlowError::Error);
             }
-        }
-        if filled == 0 {
-            return Err(gst::FlowError::Eos);
-        }
+        };
         buffer.set_size(filled);
         buffer.set_offset(offset);
         buffer.set_offset_end(offset + filled as u64);

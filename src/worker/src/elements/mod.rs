@@ -1,16 +1,16 @@
 //! The worker's own GStreamer elements.
 //!
 //! `rgcadence` and `rgtrim` stand between decoder and encoder and translate to source time;
-//! `rgscale` is ffmpeg's scaler, `rgtonemap` leads HDR to SDR; these are registered within the process and named in `pipelines/`
-//! like any other element. [`FileSource`] stands at the head of every graph.
+//! `rgscale` is ffmpeg's scaler, `rgtonemap` leads HDR to SDR, `rgmix` mixes channels; these are
+//! registered within the process and named in `pipelines/` like any other element. [`FileSource`] stands at the head of every graph.
 
 mod cadence;
 mod file;
+mod mix;
 mod scale;
 mod tone_map;
 mod trim;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gstreamer as gst;
@@ -19,6 +19,7 @@ use gstreamer::prelude::*;
 use gstreamer_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferSuccess};
 
 use crate::canvas::Canvases;
+use crate::reading::Reading;
 
 pub use cadence::CadenceConfig;
 pub use trim::TrimConfig;
@@ -34,7 +35,7 @@ glib::wrapper! {
 }
 
 glib::wrapper! {
-    /// A file by its descriptor.
+    /// An input by its descriptors.
     pub struct FileSource(ObjectSubclass<file::FileSource>)
         @extends gstreamer_base::BaseSrc, gst::Element, gst::Object;
 }
@@ -51,6 +52,12 @@ glib::wrapper! {
         @extends gstreamer_video::VideoFilter, gstreamer_base::BaseTransform, gst::Element, gst::Object;
 }
 
+glib::wrapper! {
+    /// Channels by a formula.
+    pub struct Mix(ObjectSubclass<mix::Mix>)
+        @extends gstreamer_base::BaseTransform, gst::Element, gst::Object;
+}
+
 impl Cadence {
     /// Must be called before the element gets data.
     pub fn configure(&self, config: CadenceConfig) {
@@ -60,11 +67,11 @@ impl Cadence {
 }
 
 impl FileSource {
-    /// A source of this file.
-    pub fn new(file: Arc<OwnedFd>) -> Self {
+    /// A source of this input.
+    pub fn new(reading: Arc<Reading>) -> Self {
         use glib::subclass::prelude::*;
         let source: Self = glib::Object::new();
-        source.imp().set_file(file);
+        source.imp().set_reading(reading);
         source
     }
 }
@@ -85,6 +92,7 @@ pub fn register() -> Result<(), glib::BoolError> {
     gst::Element::register(None, "rgcadence", gst::Rank::NONE, Cadence::static_type())?;
     gst::Element::register(None, "rgtrim", gst::Rank::NONE, Trim::static_type())?;
     gst::Element::register(None, "rgscale", gst::Rank::NONE, Scale::static_type())?;
+    gst::Element::register(None, "rgmix", gst::Rank::NONE, Mix::static_type())?;
     gst::Element::register(None, "rgtonemap", gst::Rank::NONE, ToneMap::static_type())
 }
 

@@ -107,6 +107,7 @@ pub fn source(name: &str) -> PathBuf {
                 &format!("{} {} {X264} {pan} -c:a ac3 -b:a 384k", picture("24000/1001"), sound(7)),
             )
         }
+        "primed.mkv" => primed(),
         "tracks.mkv" | "tracks.mp4" | "tracks.ts" => tracks(name),
         "silent.mkv" => clip(name, &format!("{} {X264}", picture("25"))),
         "voice.ac3" => clip(name, &format!("{} -ac 2 -c:a ac3 -b:a 192k", sound(9))),
@@ -144,6 +145,26 @@ fn tracks(name: &str) -> PathBuf {
             text.display()
         ),
     )
+}
+
+/// A film whose sound begins by an AAC frame that only primes the decoder, and says so (`CodecDelay`),
+/// as ffmpeg writes it from 7 on. Older ones don't: the element takes the place of the language.
+fn primed() -> PathBuf {
+    const LANGUAGE: &[u8] = b"\x22\xb5\x9c\x83und";
+    const DELAY: &[u8] = b"\x56\xaa\x84\x01\x45\x85\x55";
+    let path = stand::kept().join("clips/primed.mkv");
+    if !path.exists() {
+        let mut bytes = std::fs::read(source("pal.mkv")).unwrap();
+        let places = bytes.windows(LANGUAGE.len()).enumerate();
+        let places: Vec<usize> =
+            places.filter(|(_, bytes)| *bytes == LANGUAGE).map(|(at, _)| at).collect();
+        let [_, sound] = places[..] else { panic!("languages at {places:?}") };
+        bytes[sound..sound + DELAY.len()].copy_from_slice(DELAY);
+        let making = path.with_extension(std::process::id().to_string());
+        std::fs::write(&making, bytes).unwrap();
+        std::fs::rename(making, &path).unwrap();
+    }
+    path
 }
 
 fn clip_text(name: &str, text: &str) -> PathBuf {
