@@ -215,15 +215,6 @@ impl fmt::Debug for Progressive {
     }
 }
 
-/// Ticks per second of a track in a container.
-fn rate(format: FileFormat, track: &Track) -> u32 {
-    match format {
-        FileFormat::MpegTs => crate::ts::RATE,
-        FileFormat::Matroska | FileFormat::WebM => crate::matroska::RATE,
-        _ => crate::fmp4::timescale(&track.format),
-    }
-}
-
 /// The writer of a container, if it can carry the tracks.
 fn container(
     output: &ProgressiveOutput,
