@@ -70,8 +70,7 @@ impl Kind {
     fn plan(self, delivery: Delivery, directory: &Path) -> Transcode {
         let mut plan = plan(Path::new("nowhere"), directory);
         let url = "http://127.0.0.1:8096/LiveTv/LiveStreamFiles/abc/stream.ts".to_owned();
-        plan.inputs[0].location =
-            Location::Network(Network { url, options: Vec::new(), delivery });
+        plan.inputs[0].location = Location::Network(Network { url, options: Vec::new(), delivery });
         plan.start_at_zero = self != Self::Encode;
         if self != Self::Encode {
             plan.video.as_mut().unwrap().action = VideoAction::Copy;
@@ -108,11 +107,8 @@ fn reference(kind: Kind, bytes: &[u8], directory: &Path) {
          -y {out}/abc.m3u8",
         kind.words()
     );
-    let mut child = Command::new("ffmpeg")
-        .args(line.split_whitespace())
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new("ffmpeg").args(line.split_whitespace()).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let bytes = bytes.to_vec();
     let feeder = thread::spawn(move || stdin.write_all(&bytes));
@@ -175,14 +171,26 @@ fn bytes(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn t_copy() { check(Kind::Copy, &bytes("pal.ts")); }
+fn t_copy() {
+    check(Kind::Copy, &bytes("pal.ts"));
+}
 #[test]
-fn t_copyaac() { check(Kind::CopyWithAac, &bytes("pal.ts")); }
+fn t_copyaac() {
+    check(Kind::CopyWithAac, &bytes("pal.ts"));
+}
 #[test]
-fn t_encode() { check(Kind::Encode, &bytes("pal.ts")); }
+fn t_encode() {
+    check(Kind::Encode, &bytes("pal.ts"));
+}
 #[test]
-fn m_copy() { check(Kind::Copy, &bytes("pal.ts")[500_000..]); }
+fn m_copy() {
+    check(Kind::Copy, &bytes("pal.ts")[500_000..]);
+}
 #[test]
-fn m_copyaac() { check(Kind::CopyWithAac, &bytes("pal.ts")[500_000..]); }
+fn m_copyaac() {
+    check(Kind::CopyWithAac, &bytes("pal.ts")[500_000..]);
+}
 #[test]
-fn m_encode() { check(Kind::Encode, &bytes("pal.ts")[500_000..]); }
+fn m_encode() {
+    check(Kind::Encode, &bytes("pal.ts")[500_000..]);
+}

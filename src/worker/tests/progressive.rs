@@ -184,10 +184,14 @@ fn probe(path: &Path) -> Probed {
     let text = ask(entries, "default=nw=1").replace("codec_name=", "\ncodec_name=");
     // Whether there is a header, not how long it is: encoders sign in it.
     let fields = |stream: &str| {
-        stream.lines().map(|line| match line.split_once('=') {
-            Some(("extradata_size", _)) => "header".to_owned(),
-            _ => line.to_owned(),
-        }).collect::<Vec<_>>().join(" ")
+        stream
+            .lines()
+            .map(|line| match line.split_once('=') {
+                Some(("extradata_size", _)) => "header".to_owned(),
+                _ => line.to_owned(),
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     // MPEG-TS names its streams once more for its program.
     let streams: Vec<String> = text.split("\n\n").map(fields).filter(|s| !s.is_empty()).collect();
@@ -273,9 +277,12 @@ impl Done {
         if a != b {
             let _ = writeln!(found, "{a} pictures, ffmpeg {b}");
         }
-        let apart = ours.video.iter().zip(&theirs.video).enumerate().find(|(_, (a, b))| {
-            (a.0 - b.0).abs() > ROUNDING || a.1 != b.1
-        });
+        let apart = ours
+            .video
+            .iter()
+            .zip(&theirs.video)
+            .enumerate()
+            .find(|(_, (a, b))| (a.0 - b.0).abs() > ROUNDING || a.1 != b.1);
         if let Some((number, (a, b))) = apart {
             let _ = writeln!(found, "picture {number} {a:?}, ffmpeg {b:?}");
         }

@@ -87,8 +87,10 @@ fn access(tracks: &[TrackState]) -> Vec<Access> {
     (1..=u8::MAX)
         .zip(firsts)
         .filter(|(_, (_, first))| first.keyframe)
-        .map(|(traf, (track, first))| {
-            Access { track, time: u64::try_from(first.pts).unwrap_or(0), traf }
+        .map(|(traf, (track, first))| Access {
+            track,
+            time: u64::try_from(first.pts).unwrap_or(0),
+            traf,
         })
         .collect()
 }

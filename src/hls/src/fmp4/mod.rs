@@ -272,7 +272,11 @@ impl Origin {
     fn new(pts: i64, dts: i64, frame: i64, absolute: bool, late: bool) -> Self {
         // Whole frames: the jitter of a source's clock must not reach an init file of all runs.
         let delay = pts - dts;
-        let delay = if frame > 0 && absolute { (delay + frame / 2).div_euclid(frame) * frame } else { delay };
+        let delay = if frame > 0 && absolute {
+            (delay + frame / 2).div_euclid(frame) * frame
+        } else {
+            delay
+        };
         let delay = delay.max(0);
         let offset = match (absolute, late) {
             (true, _) => delay,
@@ -309,11 +313,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 /// Start codes become lengths of four bytes. Delimiters go; parameter sets go if the init file has
 /// them (`known`), and stay if they differ from those.
-pub(crate) fn length_prefixed(
-    syntax: Syntax,
-    known: Option<&ParameterSets>,
-    data: &[u8],
-) -> Bytes {
+pub(crate) fn length_prefixed(syntax: Syntax, known: Option<&ParameterSets>, data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 16);
     for nal in nals(data) {
         let in_init = syntax.is_parameter_set(nal) && known.is_some_and(|k| k.contains(nal));

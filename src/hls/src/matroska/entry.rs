@@ -69,11 +69,7 @@ fn codec(format: &TrackFormat) -> &'static str {
     }
 }
 
-fn private(
-    number: u64,
-    format: &TrackFormat,
-    sets: &ParameterSets,
-) -> Result<Vec<u8>, WriteError> {
+fn private(number: u64, format: &TrackFormat, sets: &ParameterSets) -> Result<Vec<u8>, WriteError> {
     let bad = |reason: &str| WriteError::BadSample {
         track: usize::try_from(number).unwrap_or(1) - 1,
         reason: reason.to_owned(),
@@ -91,9 +87,7 @@ fn private(
         }
         TrackFormat::Aac { audio_specific_config, .. } => audio_specific_config.to_vec(),
         TrackFormat::Opus { opus_head, .. } => opus_head.to_vec(),
-        TrackFormat::Flac { streaminfo, .. } => {
-            [b"fLaC\x80\x00\x00\x22", &streaminfo[..]].concat()
-        }
+        TrackFormat::Flac { streaminfo, .. } => [b"fLaC\x80\x00\x00\x22", &streaminfo[..]].concat(),
         TrackFormat::Vorbis { headers, .. } => laced(headers),
         TrackFormat::Ac3 { .. } | TrackFormat::Eac3 { .. } | TrackFormat::Mp3 { .. } => Vec::new(),
     })

@@ -142,9 +142,9 @@ fn info_frame(first: &[u8], delay: i64, end: i64) -> Option<Vec<u8>> {
         (false, true) => 9,
     };
     // The smallest bit rate in which it has room.
-    let (index, size) = (1..15).map(|i| (i, frame_bytes(head, i))).find(|(_, size)| {
-        size.is_some_and(|size| size >= 4 + side + TAG)
-    })?;
+    let (index, size) = (1..15)
+        .map(|i| (i, frame_bytes(head, i)))
+        .find(|(_, size)| size.is_some_and(|size| size >= 4 + side + TAG))?;
     let mut frame = vec![0; size?];
     // No checksum, no padding, no private bit.
     frame[..4].copy_from_slice(&[0xff, head[1] | 1, index << 4 | head[2] & 0x0c, head[3]]);

@@ -205,8 +205,7 @@ impl TsWriter {
                 is_clock
             }
         };
-        let adaptation =
-            Adaptation { random_access: unit.keyframe, pcr: stated.then_some(clock) };
+        let adaptation = Adaptation { random_access: unit.keyframe, pcr: stated.then_some(clock) };
         let header = pes::header(unit.stream_id, unit.payload.len(), unit.pts, unit.dts);
         packetise(stream.pid, &mut stream.counter, adaptation, &header, &unit.payload, out);
     }

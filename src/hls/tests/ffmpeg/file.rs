@@ -27,11 +27,8 @@ fn format(name: &str) -> FileFormat {
 /// Writes `samples` to `ours.{ext}`; gives the file's sizes after each write.
 fn write(dir: &Path, source: &Source, samples: Vec<Sample>, timing: Timing, ext: &str) -> Vec<u64> {
     let name = format!("ours.{ext}");
-    let output = ProgressiveOutput {
-        directory: dir.to_owned(),
-        format: format(&name),
-        name: name.clone(),
-    };
+    let output =
+        ProgressiveOutput { directory: dir.to_owned(), format: format(&name), name: name.clone() };
     let path = dir.join(&name);
     let _ = fs::remove_file(&path);
     let directory = fs::File::open(dir).unwrap().into();
