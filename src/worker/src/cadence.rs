@@ -238,6 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_stays_where_the_container_lets_it() {
+        let place = |holes, times: &[f64]| -> Vec<(i64, u32, u32)> {
+            let mut grid = FrameGrid::new((25, 1)).with(holes);
+            let places = times.iter().map(|t| grid.place((t * SECOND) as i64));
+            places.map(|e| (e.first, e.previous, e.current)).collect()
+        };
+        let times = [0.0, 0.04, 0.16, 0.165, 0.18, 0.24];
+        assert_eq!(
+            place(Holes::Kept, &times),
+            [(0, 0, 1), (1, 0, 1), (4, 0, 1), (5, 0, 1), (6, 0, 0), (6, 0, 1)]
+        );
+        // Half way between two lines it is the one farther from zero.
+        assert_eq!(place(Holes::Kept, &[0.0, 1.22]), [(0, 0, 1), (31, 0, 1)]);
+        assert_eq!(place(Holes::FilledFromZero, &[0.1]), [(0, 1, 3)]);
+        assert_eq!(place(Holes::Filled, &[0.1]), [(3, 0, 1)]);
+    }
+
+    #[test]
     fn too_many_frames_are_dropped() {
         let frames = place_all((25, 1), (0..200).map(|n| f64::from(n) / 50.0));
         let sent: u32 = frames.iter().map(|f| f.1 + f.2).sum();
