@@ -297,12 +297,12 @@ fn changes(text: &mut String) {
     let lines = "|---".repeat(VERSIONS.len());
     text.push_str("\n## Software transcodes with something more\n\n");
     writeln!(text, "| written | what | {names} |\n|---|---{lines}|").unwrap();
-    let tables: [(&str, &[Change], fn(&mut Recipe)); 3] = [
-        ("segments", CHANGES, |_| {}),
-        ("a file", FILE_CHANGES, |recipe| recipe.written = Written::File("mp4")),
-        ("a file of sound", MUSIC_CHANGES, |recipe| music(recipe, "mp3", Sound::Mp3Average)),
+    let tables: [(Wish, &[Change]); 3] = [
+        (("segments", |_| {}), CHANGES),
+        (("a file", |recipe| recipe.written = Written::File("mp4")), FILE_CHANGES),
+        (("a file of sound", |recipe| music(recipe, "mp3", Sound::Mp3Average)), MUSIC_CHANGES),
     ];
-    for (written, changes, wish) in tables {
+    for ((written, wish), changes) in tables {
         for (what, since, from, to) in changes {
             let cells = VERSIONS.map(|(version, _)| {
                 if version < *since {

@@ -142,6 +142,8 @@ const TRACES: &[(&str, &[&str], &[&str])] = &[
     ("tonemap_cuda", &["range", "format"], NO_TRACE),
     ("tonemapx", &["range", "format"], NO_TRACE),
     ("libplacebo", &["range"], NO_TRACE),
+    // Alone it converts the format.
+    ("libplacebo", &["upscaler", "downscaler", "format"], NO_TRACE),
     ("libplacebo", &["w", "h"], &["/video/action/encode/scale"]),
     ("tonemap_vaapi", &["*"], &["/video/action/encode/tone_map"]),
     ("tonemap_opencl", &["*"], &["/video/action/encode/tone_map"]),
@@ -447,15 +449,12 @@ fn facts(arguments: &Arguments) -> Facts {
 /// A graph: the filters of a plane (`[sub]`) are told from the picture's.
 fn graph(text: &str, add: &mut impl FnMut(&str, &str, &str)) {
     for chain in split(text, ';') {
-        let begin = chain.find(|c| c != '[').map_or(0, |_| {
-            let mut end = 0;
-            while chain[end..].starts_with('[') {
-                end += chain[end..].find(']').map_or(chain.len() - end, |at| at + 1);
-            }
-            end
-        });
+        let mut begin = 0;
+        while chain[begin..].starts_with('[') {
+            begin += chain[begin..].find(']').map_or(chain.len() - begin, |at| at + 1);
+        }
         let (inputs, rest) = chain.split_at(begin);
-        let end = rest.rfind(|c| c == '[').filter(|_| rest.trim_end().ends_with(']'));
+        let end = rest.rfind('[').filter(|_| rest.trim_end().ends_with(']'));
         let (filtered, output) = rest.split_at(end.unwrap_or(rest.len()));
         add("graph", "labels", &format!("{inputs} {output}"));
         let of = if output.trim() == "[sub]" { "sub " } else { "" };
