@@ -133,6 +133,17 @@ fn worker_says_what_is_no_message() {
     until("the worker is gone", || is_gone(worker));
 }
 
+/// Neither before it runs nor later: a network may be silent for as long as it likes.
+#[test]
+fn waiting_for_the_input_is_no_hang() {
+    let gateway = Gateway::ready("[streams]\nstall_seconds = 0.4\nrunning_seconds = 0.4\n");
+    let mut hook = gateway.hook("waits=1500,segments=2,every=1");
+    hook.accepted();
+    hook.segment(6);
+    assert_eq!(hook.ended(), Ending::Complete);
+    gateway.metric("rendergate_streams_ended_total{how=\"complete\"} 1");
+}
+
 #[test]
 fn worker_hangs_at_the_start() {
     let gateway = Gateway::ready("[streams]\nrunning_seconds = 0.3\n");

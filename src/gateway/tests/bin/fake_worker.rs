@@ -35,6 +35,8 @@ struct Script {
     linger: bool,
     /// `fail`: reports damaged input before the first segment.
     fail: bool,
+    /// `waits=N`: says for N ms that it waits for its input, before it runs and after the first segment.
+    waits_ms: u64,
     /// `stall=N`: makes no frame any more after N segments, and goes on saying so.
     stall_after: Option<u64>,
     /// `garbage`: sends bytes that are no frame.
@@ -56,6 +58,7 @@ impl Script {
                 "ignore-eof" => script.ignore_eof = true,
                 "linger" => script.linger = true,
                 "fail" => script.fail = true,
+                "waits" => script.waits_ms = value,
                 "stall" => script.stall_after = Some(value),
                 "garbage" => script.garbage = true,
                 other => panic!("unknown word {other}"),
@@ -156,6 +159,7 @@ impl Run {
             let reason = "the file is damaged".into();
             return Some(Ending::Failed { reason, fault: Fault::Input });
         }
+        self.say_waiting();
         let running = WorkerToGateway::Running {
             backend: "fake".into(),
             node: None,
@@ -203,6 +207,9 @@ impl Run {
             self.placeholder(number + 1);
             let progress = progress_of(count + 1, started);
             tell(&self.channel, &WorkerToGateway::Progress(progress));
+            if count == 0 {
+                self.say_waiting();
+            }
         }
         None
     }
@@ -226,6 +233,13 @@ impl Run {
             }
         }
         None
+    }
+
+    fn say_waiting(&self) {
+        for _ in 0..self.script.waits_ms / 50 {
+            tell(&self.channel, &WorkerToGateway::Alive { decoded: 0, waiting: true });
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
     }
 
     /// Says twice a second that nothing happens.
