@@ -201,7 +201,7 @@ fn probe(path: &Path) -> Probed {
 
 impl Probed {
     /// Counts times from the first picture, in which sound must agree with it.
-    fn from_first_picture(&mut self) {
+    fn count_from_first_picture(&mut self) {
         self.zero = self.video.first().map_or(0.0, |picture| picture.0);
         for packet in self.video.iter_mut().chain(&mut self.audio) {
             packet.0 -= self.zero;
@@ -247,8 +247,8 @@ impl Done {
         let mut found = String::new();
         let (mut ours, mut theirs) = (probe(&self.ours), probe(&self.theirs));
         if !self.case.copyts && !self.case.is_sound_alone() {
-            ours.from_first_picture();
-            theirs.from_first_picture();
+            ours.count_from_first_picture();
+            theirs.count_from_first_picture();
             if (ours.zero - theirs.zero).abs() > CLOCK {
                 let _ = writeln!(found, "begins at {}, ffmpeg at {}", ours.zero, theirs.zero);
             }
