@@ -6,6 +6,7 @@
 pub mod clip;
 pub mod figures;
 pub mod job;
+pub mod live;
 pub mod play;
 pub mod processes;
 pub mod stack;

@@ -29,6 +29,24 @@ pub fn running(program: &Path) -> Vec<Process> {
     .collect()
 }
 
+/// All processes, zombies too, with this word among their arguments.
+pub fn called_with(word: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes())
+    })
+    .collect()
+}
+
+/// Children of a process, zombies too.
+pub fn children(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| status(*pid, "PPid:") == Some(parent.into())).collect()
+}
+
 /// Resident memory in KiB: now (`VmRSS:`) or at its highest (`VmHWM:`).
 pub fn memory_kib(pid: u32, field: &str) -> Option<u64> {
     status(pid, field)

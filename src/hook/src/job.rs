@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use session::{HookToGateway, MAX_DESCRIPTORS, PROTOCOL};
 
 use crate::clock::timespec;
+use crate::reader;
 
 /// Where the gateway listens unless [`ENDPOINT_VARIABLE`] says otherwise.
 pub const DEFAULT_ENDPOINT: &str = "unix:/run/rendergate/rendergate.sock";
@@ -41,9 +42,14 @@ pub enum JobError {
     /// An input without bytes.
     #[error("{0} is empty")]
     Empty(PathBuf),
-    /// A network input.
-    #[error("{0} is not a local file")]
-    Network(String),
+    /// A network input that nobody can read.
+    #[error("cannot read {url} by the real ffmpeg: {error}")]
+    Network {
+        /// As in the command.
+        url: String,
+        /// What the system says.
+        error: io::Error,
+    },
     /// More inputs than a job carries.
     #[error("{0} files, a job has at most {most}", most = MAX_DESCRIPTORS - 1)]
     TooManyInputs(usize),
@@ -71,10 +77,10 @@ pub enum JobError {
 /// The files of a job, open.
 #[derive(Debug)]
 pub struct Files {
-    /// As in [`Transcode::needs`], without the last.
-    before: Vec<OwnedFd>,
-    /// Where the output goes.
-    pub directory: OwnedFd,
+    /// As in [`Transcode::needs`], without the last; network inputs are there once they are
+    /// [fetched](Files::fetch).
+    before: Vec<Option<OwnedFd>>,
+    directory: OwnedFd,
 }
 
 /// Takes a directory of fonts out of a plan if it doesn't exist: Jellyfin names one always and makes
@@ -87,7 +93,7 @@ pub fn forget_missing_fonts(transcode: &mut Transcode) {
 }
 
 impl Files {
-    /// Opens inputs for reading and the output directory.
+    /// Opens files for reading and the output directory.
     ///
     /// # Errors
     /// If ffmpeg would have something to complain about: it shall do so in its own words.
@@ -99,11 +105,9 @@ impl Files {
         let mut before = Vec::new();
         for need in needs {
             before.push(match need {
-                Need::Input { path, .. } | Need::Subtitles(path) => open_input(path)?,
-                Need::Network { network, .. } => {
-                    return Err(JobError::Network(network.url.clone()));
-                }
-                Need::Fonts(path) => open_fonts(path)?,
+                Need::Input { path, .. } | Need::Subtitles(path) => Some(open_input(path)?),
+                Need::Network { .. } => None,
+                Need::Fonts(path) => Some(open_fonts(path)?),
                 Need::Output(path) => {
                     let directory = open_directory(path).map_err(|error| JobError::Directory {
                         path: path.into(),
@@ -116,9 +120,29 @@ impl Files {
         unreachable!("every plan has an output directory, and it comes last")
     }
 
+    /// Starts the readers of network inputs.
+    ///
+    /// # Errors
+    /// [`JobError::Network`].
+    pub fn fetch(&mut self, transcode: &Transcode) -> Result<(), JobError> {
+        for (need, place) in transcode.needs().iter().zip(&mut self.before) {
+            if let Need::Network { network, .. } = need {
+                let reading = reader::start(network)
+                    .map_err(|error| JobError::Network { url: network.url.clone(), error })?;
+                *place = Some(reading);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes all but the output directory.
+    pub fn into_directory(self) -> OwnedFd {
+        self.directory
+    }
+
     /// In the order in which a job carries them.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.before.iter().chain([&self.directory]).map(AsFd::as_fd).collect()
+        self.before.iter().flatten().chain([&self.directory]).map(AsFd::as_fd).collect()
     }
 }
 

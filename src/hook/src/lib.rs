@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! argv ─▶ plan ─┬─ Passthrough ───────────────────────────▶ exec the real one, same process
-//!               └─ Transcode ─▶ open files ─▶ gateway ─▶ stream ─▶ exit as ffmpeg would
+//!               └─ Transcode ─▶ open inputs ─▶ gateway ─▶ stream ─▶ exit as ffmpeg would
 //!                                   └──────────┴───────────┴─ any doubt before the first output:
 //!                                                             exec the real ffmpeg
 //! ```
@@ -16,7 +16,8 @@
 //! - stdout is never written to.
 //! - A call that isn't a stream costs its parsing and an `execve`: no socket, no file is touched. The
 //!   one exception is the question for the VA-API driver ([`driver`]).
-//! - No threads, no processes: there is nothing to leave behind.
+//! - No threads, and no processes but the readers of network inputs ([`reader`]), which end with this
+//!   one: there is nothing to leave behind.
 //! - Needs libc and nothing else at run time.
 #![deny(unsafe_code)]
 
@@ -28,12 +29,13 @@ mod keys;
 mod placeholder;
 pub mod process;
 mod progress;
+mod reader;
 mod real;
 mod rescue;
 mod stream;
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
@@ -102,11 +104,28 @@ fn transcode_by_gateway(mut transcode: Transcode) -> Outcome {
         .ok()
         .and_then(|value| value.parse().ok())
         .map_or(ACCEPT_PATIENCE, Duration::from_millis);
-    let opened = Files::open(&transcode).and_then(|files| Ok((job::connect_to(&endpoint)?, files)));
-    let (socket, files) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return Outcome::Fallback(error.to_string()),
+    let connected = Files::open(&transcode).and_then(|mut files| {
+        let socket = job::connect_to(&endpoint)?;
+        // Only now is there somebody to read for.
+        files.fetch(&transcode)?;
+        Ok((socket, files))
+    });
+    let outcome = match connected {
+        Ok((socket, files)) => hand_over(socket, files, transcode, &endpoint, patience),
+        Err(error) => Outcome::Fallback(error.to_string()),
     };
+    // Whatever comes now, the end of the process or the real ffmpeg in it.
+    reader::end_all();
+    outcome
+}
+
+fn hand_over(
+    socket: OwnedFd,
+    files: Files,
+    transcode: Transcode,
+    endpoint: &OsStr,
+    patience: Duration,
+) -> Outcome {
     let signals = match Signals::take() {
         Ok(signals) => signals,
         Err(error) => return Outcome::Fallback(format!("signalfd: {error}")),
@@ -117,11 +136,14 @@ fn transcode_by_gateway(mut transcode: Transcode) -> Outcome {
     let summary = transcode.summary();
     let has_video = transcode.video.is_some();
     let endpoint = endpoint.to_string_lossy().into_owned();
-    let outcome = match job::submit(socket.as_fd(), transcode, &files, accept_by) {
+    let submitted = job::submit(socket.as_fd(), transcode, &files, accept_by);
+    // Inputs are the worker's now: a reader shall meet the end of the pipe when the worker is gone.
+    let directory = files.into_directory();
+    let outcome = match submitted {
         Ok(()) => stream::run(
             Setup {
                 channel: Channel::new(socket),
-                placeholders: Placeholders::new(files.directory, &output),
+                placeholders: Placeholders::new(directory, &output),
                 endpoint,
                 summary,
                 has_video,

@@ -6,14 +6,20 @@
 //!   of it back. A program executed in between finds dispositions, mask, descriptors and stdin as
 //!   they were when the hook started.
 //! - One thread only, so the mask of the thread is the mask of the process.
-#![expect(unsafe_code, reason = "argv, signal masks, signalfd and execve have no safe interface")]
+//! - What [`start`] has started dies with this process, however that ends.
+#![expect(
+    unsafe_code,
+    reason = "argv, signal masks, signalfd, execve and prctl have no safe interface"
+)]
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::ptr;
 
 /// Signals that end a stream the way ffmpeg is ended by them. ffmpeg dies of SIGHUP at once;
@@ -56,6 +62,42 @@ pub fn execute(program: &Path, arguments: &[OsString], variable: (&str, &OsStr))
     // SAFETY: null-terminated arrays of C strings that outlive the call.
     unsafe { libc::execve(words_at[0], words_at.as_ptr(), environment_at.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Starts `program` beside this process: nothing on stdin, `output` as stdout, this process's
+/// stderr, signals as they are by default, one variable set as for [`execute`]. The kernel kills it
+/// when this process is gone.
+///
+/// # Errors
+/// Those of fork and execve.
+pub fn start(
+    program: &Path,
+    arguments: &[OsString],
+    variable: (&str, &OsStr),
+    output: OwnedFd,
+) -> io::Result<Child> {
+    let parent = rustix::process::getpid().as_raw_nonzero().get();
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env(variable.0, variable.1)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(Stdio::inherit());
+    let bind_to_parent = move || {
+        // SAFETY: plain system calls, which are all that is allowed between fork and execve.
+        let orphan = unsafe {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died before the kernel was told of the wish.
+            libc::getppid() != parent
+        };
+        if orphan { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+    };
+    // SAFETY: the closure makes system calls only, allocates nothing and takes no lock.
+    unsafe { command.pre_exec(bind_to_parent) };
+    command.spawn()
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {

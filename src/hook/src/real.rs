@@ -1,4 +1,4 @@
-//! The real ffmpeg and ffprobe: where they are, and becoming them.
+//! The real ffmpeg and ffprobe: where they are, becoming them, and having one read an input.
 //!
 //! Invariants:
 //! - The hook never executes itself: a candidate with the device and inode of the running binary
@@ -9,9 +9,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use rustix::fs::Access;
 
@@ -121,9 +124,23 @@ pub fn execute(tool: Tool, arguments: &[OsString], reason: Option<&str>) -> i32 
     NOT_FOUND
 }
 
+/// Starts the real ffmpeg beside this process, with `output` as its stdout.
+///
+/// # Errors
+/// `NotFound` if there is none, else why it can't be started.
+pub fn start(arguments: &[OsString], output: OwnedFd) -> io::Result<Child> {
+    let own = fs::metadata("/proc/self/exe").ok().map(|meta| (meta.dev(), meta.ino()));
+    let tried = std::env::var_os(TRIED).unwrap_or_default();
+    let path = candidates(Tool::Ffmpeg, |name| std::env::var_os(name))
+        .find(|path| usable(path, own, &tried).is_ok())
+        .ok_or(io::ErrorKind::NotFound)?;
+    // As for `execute`: a script that leads back to this hook shall find out.
+    process::start(&path, arguments, (TRIED, path.as_os_str()), output)
+}
+
 fn usable(path: &Path, own: Option<(u64, u64)>, tried: &OsStr) -> Result<(), String> {
     let meta = fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "not there".to_owned(),
+        io::ErrorKind::NotFound => "not there".to_owned(),
         _ => error.to_string(),
     })?;
     if !meta.is_file() {

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use crate::console;
 use crate::placeholder::Placeholders;
 use crate::process::Before;
+use crate::reader;
 use crate::real::{self, Tool};
 
 /// How far things are.
@@ -28,6 +29,7 @@ pub fn install(arguments: &[OsString]) {
     set(Stage::Before { arguments: arguments.to_vec(), signals: None });
     std::panic::set_hook(Box::new(|panic| {
         let what = panic.to_string();
+        reader::end_all();
         // Whoever panics while holding the lock, or a second time in here, just ends.
         let stage = STAGE.try_lock().ok().and_then(|mut stage| stage.take());
         let code = match stage {

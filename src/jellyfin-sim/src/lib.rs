@@ -19,10 +19,12 @@
 mod command;
 mod job;
 pub mod job_logger;
+pub mod live;
 mod media;
 mod progressive;
 mod report;
 mod server;
+mod tuner;
 mod viewer;
 mod watch;
 
@@ -32,6 +34,7 @@ pub use media::{Media, MediaError};
 pub use progressive::{Download, Received, follow};
 pub use report::{Fault, FaultKind, Report, Run, Served};
 pub use server::{Server, Settings};
+pub use tuner::Tuner;
 pub use viewer::{Amount, Pace, Script, ScriptError, Stall, Step, play};
 pub use watch::{Change, Event, Watch};
 

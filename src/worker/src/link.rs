@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ffmpeg_args::{
-    Deinterlace, FileFormat, Keyframes, Output as Planned, StreamRef, Transcode, VideoAction,
+    Deinterlace, Delivery, FileFormat, Keyframes, Location, Network, Output as Planned, StreamRef,
+    StreamSelect, Subtitles, Transcode, VideoAction,
 };
 use gpu::{Device, Reason};
 use gstreamer as gst;
@@ -25,6 +26,7 @@ use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::reading::Reading;
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
+use crate::subtitles::{self, Opening};
 use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
 use crate::writer::failed;
@@ -37,6 +39,15 @@ pub struct Gpu<'a> {
     pub devices: &'a [Device],
     /// Whether it may do without.
     pub software: bool,
+}
+
+/// What [`link`] begins with.
+#[derive(Debug)]
+pub struct Inputs {
+    /// One for each input that a stream comes from.
+    pub sources: Vec<Option<Source>>,
+    /// What is burnt into the picture.
+    pub subtitles: Option<Opening>,
 }
 
 /// What [`link`] has built.
@@ -70,6 +81,13 @@ pub fn open_sources(
         .collect();
     let mut sources = Vec::new();
     for (index, reading) in readings.iter().enumerate() {
+        if let Location::Network(Network { delivery: Delivery::Remuxed, .. }) =
+            &plan.inputs[index].location
+            && wanted.iter().any(|(source, _)| is_numbered(*source, index))
+        {
+            let reason = "streams of an input that is unpacked by ffmpeg have other numbers";
+            return Err(failed(reason, Fault::Unsupported));
+        }
         if reading.is_pipe() && plan.inputs[index].start_us.is_some_and(|start| start > 0) {
             // ffmpeg asks the server for the place.
             return Err(failed("a network input isn't begun in its middle", Fault::Unsupported));
@@ -85,16 +103,21 @@ pub fn open_sources(
     Ok(sources)
 }
 
+fn is_numbered(source: StreamRef, input: usize) -> bool {
+    source.input == input && matches!(source.stream, StreamSelect::Index(_))
+}
+
 /// Builds the chains, links them, seeks, and opens the sources.
 pub fn link(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
     gpu: Gpu<'_>,
-    sources: &[Option<Source>],
+    inputs: Inputs,
     gate: &Arc<Gate>,
     output: &SyncSender<Output>,
 ) -> Result<Linked, SourceError> {
+    let sources = &inputs.sources[..];
     let find = |reference: StreamRef, kind| {
         let source = sources.get(reference.input).and_then(Option::as_ref);
         let source = source.ok_or_else(|| SourceError {
@@ -123,6 +146,10 @@ pub fn link(
             message: format!("{why}, and the gateway wants no software"),
             fault: Fault::Unsupported,
         });
+    }
+    let mut burner = None;
+    if let (Some(opening), Some((source, _))) = (inputs.subtitles, video) {
+        burner = Some(opening.begin(&subtitle_times(plan, sources, source))?);
     }
     let mut copied = BTreeSet::new();
     let mut announced_end_ns: Option<i64> = None;
@@ -162,6 +189,7 @@ pub fn link(
             halve: is_video
                 && chain.decoded_on_gpu
                 && deinterlacing(plan).is_some_and(|how| !how.per_field),
+            subtitles: burner.clone().filter(|_| is_video),
             gate: Arc::clone(gate),
         };
         if chain.copied {
@@ -270,6 +298,35 @@ fn holes(plan: &Transcode) -> Holes {
         Planned::Progressive(output) if output.format != FileFormat::FragmentedMp4 => Holes::Kept,
         _ if plan.source_times => Holes::Filled,
         _ => Holes::FilledFromZero,
+    }
+}
+
+/// How the times of subtitles relate to those of the picture, which comes from `source`.
+fn subtitle_times(
+    plan: &Transcode,
+    sources: &[Option<Source>],
+    source: &Source,
+) -> subtitles::Times {
+    let input = plan.video.as_ref().map_or(0, |video| video.source.input);
+    let first_of = |source: Option<&Source>| source.map_or(0, Source::start_ns);
+    let start_of = |input: usize| plan.inputs[input].start_us.unwrap_or(0).cast_signed() * 1000;
+    let encode = plan.encoded_video().and_then(|encode| encode.subtitles.as_ref());
+    let (shift_ns, other) = match encode {
+        // The filter behind is said to undo what the times of text and picture differ by.
+        Some(Subtitles::Text(text)) => ((text.shift_seconds * 1e9) as i64, input),
+        Some(Subtitles::Pictures(pictures)) => (0, pictures.source.input),
+        None => (0, input),
+    };
+    let first_other = first_of(sources.get(other).and_then(Option::as_ref));
+    if plan.source_times {
+        let zero_of = |first: i64| if plan.start_at_zero { first } else { 0 };
+        let first = source.start_ns();
+        let start_ns = start_of(input) + first - zero_of(first);
+        subtitles::Times { to_text_ns: 0, to_container_ns: zero_of(first_other), start_ns }
+    } else {
+        // Each input's times count from where it begins to be read.
+        let to_container_ns = first_other + start_of(other);
+        subtitles::Times { to_text_ns: shift_ns, to_container_ns, start_ns: 0 }
     }
 }
 

@@ -3,7 +3,7 @@
 //! `tsdemux` counts from the first clock reference; ffmpeg keeps the stream's own 33-bit times
 //! (ISO/IEC 13818-1, 2.4.3.7). One packet of the stream tells the difference between the two.
 
-use crate::reading::Reading;
+use crate::reading::{Opening, Reading};
 
 const PACKET: usize = 188;
 const SYNC: u8 = 0x47;
@@ -14,6 +14,8 @@ const SEARCH: usize = 4 * 1024 * 1024;
 const SEARCH_PIPE: usize = 256 * 1024;
 /// Too little to see where packets begin.
 const FEWEST: usize = 2048;
+/// How much earlier a clock reference is put in front of the first one: 10 ms in 90 kHz.
+const CLOCK_LEAD: u64 = 900;
 /// Read at once at least.
 const PIECE: usize = 64 * 1024;
 
@@ -32,6 +34,58 @@ pub fn elementary_streams(input: &Reading) -> Vec<u16> {
         (complete || is_last).then_some(streams)
     });
     found.unwrap_or_default()
+}
+
+/// The maps in front of an input that begins in the middle of a stream. `tsdemux` drops what comes
+/// before the first map, and when it seeks to the beginning what comes before the first clock
+/// reference; ffmpeg looks for the map, goes back, and takes all of it. `None` if nothing would be
+/// lost.
+pub fn opening(input: &Reading) -> Option<Opening> {
+    let most = if input.is_pipe() { SEARCH_PIPE } else { SEARCH };
+    search(input, most, |data, _| {
+        let (start, stride) = grid(data).filter(|(_, stride)| *stride == PACKET)?;
+        let mut maps = Maps::default();
+        let mut streams = Vec::new();
+        // PIDs of which something has begun.
+        let mut begun = Vec::new();
+        for packet in data[start..].chunks_exact(stride) {
+            streams.extend(maps.add(packet));
+            // Its packet may begin a picture, too, which isn't lost.
+            let clock = maps.clock.filter(|pid| clock_of(packet, *pid).is_some());
+            if let Some(clock) = clock {
+                if !streams.iter().any(|pid| begun.contains(pid)) {
+                    return Some(None);
+                }
+                let mut all = data[start..].chunks_exact(stride);
+                let first = all.find_map(|packet| clock_of(packet, clock))?;
+                let bytes = [&clock_packet(clock, first)[..], &maps.packets].concat();
+                return Some(Some(Opening { bytes, skipped: start as u64 }));
+            }
+            begun.extend(payload_of(packet).filter(|(_, starts, _)| *starts).map(|(pid, ..)| pid));
+        }
+        None
+    })?
+}
+
+/// The clock reference in a packet of this PID, in units of 90 kHz.
+fn clock_of(packet: &[u8], pid: u16) -> Option<u64> {
+    let header = packet.first_chunk::<4>()?;
+    let own = u16::from_be_bytes([header[1] & 0x1f, header[2]]) == pid;
+    let stated = header[3] & 0x20 != 0 && *packet.get(4)? >= 7 && packet.get(5)? & 0x10 != 0;
+    let value = packet.get(6..11).filter(|_| own && stated)?;
+    Some(value.iter().fold(0, |clock, byte| clock << 8 | u64::from(*byte)) >> 7)
+}
+
+/// A packet that carries nothing but a clock reference a little before this one.
+fn clock_packet(pid: u16, before: u64) -> [u8; PACKET] {
+    let clock = before.wrapping_sub(CLOCK_LEAD) & ((1 << 33) - 1);
+    let [high, low] = pid.to_be_bytes();
+    let mut packet = [0xff; PACKET];
+    packet[..6].copy_from_slice(&[SYNC, high, low, 0x20, (PACKET - 5) as u8, 0x10]);
+    // 33 bits, six reserved ones, nine of the extension.
+    let value = clock << 15 | 0x3f << 9;
+    packet[6..12].copy_from_slice(&value.to_be_bytes()[2..]);
+    packet
 }
 
 /// Reads more and more of an input's beginning until `look` has found something; it is told when
@@ -81,6 +135,10 @@ struct Maps {
     seen: Vec<u16>,
     /// The section that is being put together, and of which PID.
     sections: Vec<(u16, Vec<u8>)>,
+    /// All packets that they came in.
+    packets: Vec<u8>,
+    /// PID of the clock of the last one.
+    clock: Option<u16>,
 }
 
 impl Maps {
@@ -99,6 +157,7 @@ impl Maps {
             section.extend_from_slice(payload);
         }
         let section = sections.iter().find(|(other, _)| *other == pid);
+        self.packets.extend(section.iter().flat_map(|_| packet));
         let Some(body) = section.and_then(|(_, section)| section_body(section)) else {
             return Vec::new();
         };
@@ -107,6 +166,7 @@ impl Maps {
             self.named = programs.map(|program| pid_at(&program[2..])).collect();
         } else if !self.seen.contains(&pid) {
             self.seen.push(pid);
+            self.clock = body.get(..2).map(pid_at);
             return map_entries(body);
         }
         Vec::new()
@@ -141,14 +201,19 @@ fn map_entries(body: &[u8]) -> Vec<u16> {
 
 /// The packets from the first that is one.
 fn packets(data: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let (start, stride) = grid(data)?;
+    Some(data[start..].chunks(stride))
+}
+
+/// Where the first packet begins, and how far apart they are.
+fn grid(data: &[u8]) -> Option<(usize, usize)> {
     // 192-byte packets (M2TS) carry four bytes in front of the sync byte.
-    let (start, stride) = (0..192.min(data.len())).find_map(|start| {
+    (0..192.min(data.len())).find_map(|start| {
         [PACKET, 192].into_iter().find_map(|stride| {
             let is_sync = |n: usize| data.get(start + n * stride).is_none_or(|byte| *byte == SYNC);
             (data.get(start) == Some(&SYNC) && (1..5).all(is_sync)).then_some((start, stride))
         })
-    })?;
-    Some(data[start..].chunks(stride))
+    })
 }
 
 /// What comes before the map that names it is no part of the stream, to `tsdemux` and to ffmpeg.
@@ -186,6 +251,17 @@ fn pts_of(packet: &[u8], pid: u16) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_is_read_as_it_was_written() {
+        for clock in [0, 900, 1 << 32, (1 << 33) - 1] {
+            let packet = clock_packet(0x123, clock);
+            let expected = clock.wrapping_sub(CLOCK_LEAD) & ((1 << 33) - 1);
+            assert_eq!(clock_of(&packet, 0x123), Some(expected));
+            assert_eq!(clock_of(&packet, 0x124), None);
+            assert_eq!(pts_of(&packet, 0x123), None);
+        }
+    }
 
     fn packet(pid: u16, payload: &[u8]) -> Vec<u8> {
         let [high, low] = pid.to_be_bytes();

@@ -1,6 +1,7 @@
 //! A demuxer's pads while an input is opened: seen, held back, let through.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -16,6 +17,9 @@ pub const LEAD_NS: u64 = 36_000 * 1_000_000_000;
 
 /// Buffers of sound that tell how many channels it has.
 const HEAD_OF_SOUND: usize = 8;
+
+/// How long a full stream waits to be looked at.
+const EXAMINED_WITHIN: Duration = Duration::from_millis(100);
 
 /// Picture, sound, or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +90,10 @@ pub struct Seen {
     pub wanted: Vec<usize>,
     /// Where things stand.
     pub phase: Phase,
+    /// What has been noted so far, counted.
+    pub noted: u64,
+    /// How much of it has been looked at by whoever opens the input.
+    pub examined: u64,
 }
 
 /// Shared with the demuxer's threads, which notify of every change.
@@ -204,7 +212,15 @@ fn observe(
             gst::PadProbeReturn::Handled
         }
     };
+    seen.noted += 1;
+    let (mine, is_full) = (seen.noted, full(&seen.streams[index]));
     shared.1.notify_all();
+    if is_full {
+        // Enough may have been seen. A demuxer that ran on meanwhile could come to where the streams
+        // are others; a short wait, since whoever opens may have given up.
+        let unseen = |seen: &mut Seen| seen.phase == Phase::Looking && seen.examined < mine;
+        let _ = shared.1.wait_timeout_while(seen, EXAMINED_WITHIN, unseen);
+    }
     taken
 }
 

@@ -11,6 +11,10 @@ use gstreamer::prelude::*;
 /// Caps behind `parser` for a stream of `caps` that begins with `head`; `None` if these buffers
 /// don't tell the picture's size or the sound's channels.
 pub fn caps(parser: &str, caps: &gst::Caps, head: &[gst::Buffer]) -> Option<gst::Caps> {
+    // A pad that is gone has only what its template allows.
+    if !caps.is_fixed() {
+        return None;
+    }
     let parser = gst::ElementFactory::make(parser).build().ok()?;
     let found = Arc::new(Mutex::new(None));
     let last = || found.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -12,7 +12,7 @@ use gstreamer_audio as gst_audio;
 
 use crate::cadence::Holes;
 use crate::disposable::Packing;
-use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
+use crate::elements::{Cadence, CadenceConfig, Subtitles, Trim, TrimConfig};
 use crate::gpu_encoder::{self, Times};
 use crate::graph::{RAW_BUFFERS, TrackGraph};
 use crate::key_sets::KeySets;
@@ -20,6 +20,7 @@ use crate::light;
 use crate::reorder::Reorder;
 use crate::source::{SourceError, make};
 use crate::stages::Node;
+use crate::subtitles::Burner;
 use crate::timeline::{Gate, Timeline, signed_ns};
 use session::Fault;
 
@@ -100,6 +101,8 @@ pub struct TrackSettings {
     pub colorimetry: Option<String>,
     /// One picture of each two that a deinterlacer on a GPU makes is wanted.
     pub halve: bool,
+    /// What is burnt into the picture.
+    pub subtitles: Option<Burner>,
     /// Pause and early end.
     pub gate: Arc<Gate>,
 }
@@ -167,6 +170,8 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             timeline: settings.timeline,
             gate: Arc::clone(&settings.gate),
         });
+    } else if let Some(subtitles) = element.downcast_ref::<Subtitles>() {
+        settings.subtitles.iter().for_each(|burner| subtitles.configure(burner.clone()));
     } else if element.factory().is_some_and(|factory| factory.name().ends_with("deinterlace")) {
         cut_before_start(element, settings.timeline);
         if settings.halve {

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
@@ -52,8 +52,19 @@ pub enum ReadError {
 pub struct Reading {
     store: Store,
     waiting: AtomicBool,
+    /// What stands in for the first bytes.
+    opening: OnceLock<Opening>,
     /// Why a read failed, in better words than an element's.
     failure: Mutex<Option<ReadError>>,
+}
+
+/// Bytes in place of an input's first ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// What is read at the beginning.
+    pub bytes: Vec<u8>,
+    /// So many bytes of the input aren't read in return.
+    pub skipped: u64,
 }
 
 #[derive(Debug)]
@@ -128,7 +139,17 @@ impl Reading {
                 }))
             }
         };
-        Ok(Self { store, waiting: AtomicBool::new(false), failure: Mutex::new(None) })
+        Ok(Self {
+            store,
+            waiting: AtomicBool::new(false),
+            opening: OnceLock::new(),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// From now on the input begins otherwise. Once.
+    pub fn open_with(&self, opening: Opening) {
+        let _ = self.opening.set(opening);
     }
 
     /// Whether its bytes come once.
@@ -155,14 +176,44 @@ impl Reading {
     pub fn length(&self) -> Option<u64> {
         let Store::Files(parts) = &self.store else { return None };
         let last = parts.last()?;
-        Some(last.start + length_of(&last.file).ok()?)
+        let length = last.start + length_of(&last.file).ok()?;
+        let added = |opening: &Opening| length + opening.bytes.len() as u64 - opening.skipped;
+        Some(self.opening.get().map_or(length, added))
     }
 
-    /// Fills `buffer` from `offset` on; less only at the end.
+    /// Fills `buffer` from `offset` on; less only at the end, and where that was asked for
+    /// ([`go_on`](Self::go_on)).
     ///
     /// # Errors
     /// [`ReadError`].
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ReadError> {
+        self.read_from(offset, buffer, false)
+    }
+
+    /// As [`read_at`](Self::read_at), but of a pipe no more than is there, and at least a byte.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read_some_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ReadError> {
+        self.read_from(offset, buffer, true)
+    }
+
+    fn read_from(&self, offset: u64, buffer: &mut [u8], some: bool) -> Result<usize, ReadError> {
+        let Some(Opening { bytes, skipped }) = self.opening.get() else {
+            return self.read_store(offset, buffer, some);
+        };
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let opening = bytes.get(at..).unwrap_or_default();
+        let length = opening.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&opening[..length]);
+        let rest = (offset + length as u64).saturating_sub(bytes.len() as u64) + skipped;
+        if length == buffer.len() {
+            return Ok(length);
+        }
+        Ok(length + self.read_store(rest, &mut buffer[length..], some)?)
+    }
+
+    fn read_store(&self, offset: u64, buffer: &mut [u8], some: bool) -> Result<usize, ReadError> {
         match &self.store {
             Store::Files(parts) => {
                 let mut filled = 0;
@@ -174,18 +225,7 @@ impl Reading {
                 }
                 Ok(filled)
             }
-            Store::Pipe(pipe) => self.read_pipe(pipe, offset, buffer, false),
-        }
-    }
-
-    /// As [`read_at`](Self::read_at), but of a pipe no more than is there, and at least a byte.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn read_some_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ReadError> {
-        match &self.store {
-            Store::Files(_) => self.read_at(offset, buffer),
-            Store::Pipe(pipe) => self.read_pipe(pipe, offset, buffer, true),
+            Store::Pipe(pipe) => self.read_pipe(pipe, offset, buffer, some),
         }
     }
 
@@ -396,6 +436,21 @@ mod tests {
         for offset in 0..10 {
             for length in 0..10 {
                 let whole = b"abcdefgh".get(offset..).unwrap_or_default();
+                let expected = &whole[..length.min(whole.len())];
+                assert_eq!(read(&reading, offset as u64, length).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_may_begin_otherwise() {
+        let (reading, mut writer) = pipe();
+        writer.write_all(b"xxabcdef").unwrap();
+        drop(writer);
+        reading.open_with(Opening { bytes: b"123".to_vec(), skipped: 2 });
+        for offset in 0..11 {
+            for length in 0..11 {
+                let whole = b"123abcdef".get(offset..).unwrap_or_default();
                 let expected = &whole[..length.min(whole.len())];
                 assert_eq!(read(&reading, offset as u64, length).unwrap(), expected);
             }

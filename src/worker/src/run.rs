@@ -20,6 +20,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -35,12 +36,14 @@ use session::{
 };
 
 use crate::elements;
-use crate::link::{Gpu, Linked, link, open_sources};
+use crate::link::{Gpu, Inputs, Linked, link, open_sources};
+use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
 use crate::source::describe_error;
 use crate::stages::Stages;
+use crate::subtitles;
 use crate::timeline::Gate;
 use crate::writer::{Muxer, Writer, failed, write_failed};
 
@@ -76,12 +79,12 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, devices, software } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root } = message else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
-    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu };
+    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
     let ending = Stream::run(order, channel, descriptors);
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
@@ -123,6 +126,7 @@ struct Order<'a> {
     id: StreamId,
     plan: &'a Transcode,
     gpu: Gpu<'a>,
+    proc_root: &'a Path,
 }
 
 /// A running stream.
@@ -132,6 +136,8 @@ struct Stream {
     gate: Arc<Gate>,
     wakes: Receiver<Wake>,
     writer: Writer,
+    /// If a GPU has a part in it.
+    meter: Option<Meter>,
     readings: Vec<Arc<Reading>>,
     reported: Instant,
     quitting: Option<Instant>,
@@ -163,6 +169,7 @@ impl Stream {
                 let ending = stream.drive();
                 // Streaming threads may sit in a full channel; nobody reads it any more.
                 stream.gate.stop();
+                stream.meter.iter_mut().for_each(Meter::read);
                 let Stream { pipeline, wakes, .. } = stream;
                 drop(wakes);
                 let _ = pipeline.set_state(gst::State::Null);
@@ -186,9 +193,9 @@ impl Stream {
         pipeline: &gst::Pipeline,
         order: Order<'_>,
         channel: Channel,
-        opened: Opened,
+        mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, gpu } = order;
+        let Order { stages, id, plan, gpu, proc_root } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -196,6 +203,7 @@ impl Stream {
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
+        let subtitles = subtitles::open(plan, &mut opened)?;
         let readings = read_all(opened.inputs)?;
         // A network input may take its time, in which the viewer may go away.
         listen(channel, wake.clone(), readings.clone());
@@ -203,11 +211,12 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
         let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
+        let inputs = Inputs { sources, subtitles };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
         let linked =
-            link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
+            link(pipeline, stages, plan, gpu, inputs, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
         let mut writer =
@@ -219,6 +228,7 @@ impl Stream {
             gate,
             wakes,
             writer,
+            meter: linked.node.is_some().then(|| Meter::new(proc_root, Arc::clone(&socket))),
             readings,
             reported: Instant::now(),
             quitting: None,
@@ -360,6 +370,7 @@ impl Stream {
             waiting: waiting || self.gate.is_timing() || self.gate.is_held(),
         };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
+        self.meter.iter_mut().for_each(Meter::read);
         if let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) {
             self.send_progress(&counters);
         }

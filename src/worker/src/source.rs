@@ -83,6 +83,11 @@ impl Source {
         wanted: &[(StreamRef, Kind)],
     ) -> Result<Self, SourceError> {
         let (demuxer, media) = find_demuxer(stages, &reading)?;
+        if demuxer.clock == Clock::Mpegts
+            && let Some(opening) = mpegts::opening(&reading)
+        {
+            reading.open_with(opening);
+        }
         let tracks = tracks::read(&reading, &media);
         if tracks.iter().flatten().any(|track| track.edited) {
             // The demuxer begins such tracks between keyframes and ends their sound early.
@@ -140,11 +145,18 @@ impl Source {
             let ready = seen.complete
                 && seen.wanted.len() == wanted.len()
                 && seen.wanted.iter().all(|index| pads::enough(&seen.streams[*index]));
+            // What ends because it can't be read has not shown all that there is.
+            if let Some(failure) = self.reading.failure() {
+                return Err(failure.into());
+            }
             if ready {
                 seen.phase = Phase::Holding;
+                self.seen.1.notify_all();
                 return Ok(seen.wanted.clone());
             }
+            seen.examined = seen.noted;
             drop(seen);
+            self.seen.1.notify_all();
             if let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
                 return Err(self
                     .reading

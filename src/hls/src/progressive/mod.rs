@@ -27,10 +27,10 @@ use std::os::fd::OwnedFd;
 use ffmpeg_args::{FileFormat, ProgressiveOutput};
 
 use crate::file::{Folder, Growing};
-use crate::fmp4::Brand;
-use crate::matroska::Matroska;
+use crate::fmp4::{self, Brand};
+use crate::matroska::{self, Matroska};
 use crate::segmenter::{Counters, Event};
-use crate::ts::TsWriter;
+use crate::ts::{self, TsWriter};
 use crate::{Interleaver, Sample, Track, WriteError};
 
 pub(crate) use span::Span;
@@ -196,21 +196,22 @@ impl Progressive {
     }
 }
 
+/// Ticks per second of a track's times in the container.
+fn rate(format: FileFormat, track: &Track) -> u32 {
+    match format {
+        FileFormat::MpegTs => ts::RATE,
+        FileFormat::Matroska | FileFormat::WebM => matroska::RATE,
+        // Of the others all but MP4 have one track, which is compared with none.
+        _ => fmp4::timescale(&track.format),
+    }
+}
+
 impl fmt::Debug for Progressive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Progressive")
             .field("name", &self.name)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
-    }
-}
-
-/// Ticks per second of a track in a container.
-fn rate(format: FileFormat, track: &Track) -> u32 {
-    match format {
-        FileFormat::MpegTs => crate::ts::RATE,
-        FileFormat::Matroska | FileFormat::WebM => crate::matroska::RATE,
-        _ => crate::fmp4::timescale(&track.format),
     }
 }
 

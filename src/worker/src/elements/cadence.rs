@@ -2,7 +2,8 @@
 //!
 //! Frames before the start are dropped, the rest are placed by [`FrameGrid`], and a keyframe is
 //! requested for every frame that [`KeyframeGrid`] names. Timestamps leave as source time in a
-//! segment that begins at zero.
+//! segment that begins at zero; a buffer's offset is the source time of the frame that it shows, ns,
+//! which the grid may have moved.
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -130,7 +131,7 @@ impl Cadence {
     }
 
     /// The frames that `buffer` becomes, each with the keyframe request that goes before it.
-    fn place(&self, buffer: gst::Buffer) -> Result<Vec<Frame>, gst::FlowError> {
+    fn place(&self, mut buffer: gst::Buffer) -> Result<Vec<Frame>, gst::FlowError> {
         let mut state = self.state();
         let state = &mut *state;
         let (Some(config), Some(segment), Some(grid)) =
@@ -150,6 +151,9 @@ impl Cadence {
             return Ok(Vec::new());
         }
         state.end_ns = time + buffer.duration().map_or(0, |length| length.nseconds() as i64);
+        // A cap moves frames as a filter does, before anything else looks at them.
+        let shown = if config.capped { super::NO_OFFSET } else { time.unsigned_abs() };
+        buffer.make_mut().set_offset(shown);
         let emission = grid.place(time);
         let frames = state.send(emission, Some(&buffer));
         state.previous = Some(buffer);
