@@ -247,6 +247,7 @@ fn a_growing_file_under_every_ending() {
     assert_eq!(hook.ended(), Ending::Complete);
     assert_eq!(file(), "a part".repeat(3));
     only();
+    std::fs::remove_file(gateway.out().join("id.mp4")).unwrap();
 
     let mut hook = gateway.hook_of_a_file("every=5");
     hook.accepted();

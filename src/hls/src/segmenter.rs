@@ -87,7 +87,7 @@ pub struct Segmenter {
 
 enum Muxer {
     /// Streams into the temporary file.
-    Ts { writer: TsWriter, buffer: Vec<u8>, file: Option<Temporary> },
+    Ts { writer: Box<TsWriter>, buffer: Vec<u8>, file: Option<Temporary> },
     /// Keeps a segment in memory: its boxes state sizes up front.
     Fmp4 { writer: Fmp4Writer, init: String, init_done: bool },
 }
@@ -124,7 +124,7 @@ impl Segmenter {
         let rate = rate_of(first);
         let muxer = match &output.container {
             Container::MpegTs => {
-                let writer = TsWriter::new(&tracks, output.max_delay_us)?;
+                let writer = Box::new(TsWriter::new(&tracks, output.max_delay_us)?);
                 Muxer::Ts { writer, buffer: Vec::new(), file: None }
             }
             Container::Fmp4 { init, absolute, skip_sidx } => {

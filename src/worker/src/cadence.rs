@@ -244,14 +244,14 @@ mod tests {
             let places = times.iter().map(|t| grid.place((t * SECOND) as i64));
             places.map(|e| (e.first, e.previous, e.current)).collect()
         };
-        let times = [0.0, 0.04, 0.16, 0.165, 0.18, 0.24];
+        let times = [0.0, 0.04, 0.16, 0.165, 0.17, 0.24];
         assert_eq!(
             place(Holes::Kept, &times),
             [(0, 0, 1), (1, 0, 1), (4, 0, 1), (5, 0, 1), (6, 0, 0), (6, 0, 1)]
         );
         // Half way between two lines it is the one farther from zero.
         assert_eq!(place(Holes::Kept, &[0.0, 1.22]), [(0, 0, 1), (31, 0, 1)]);
-        assert_eq!(place(Holes::FilledFromZero, &[0.1]), [(0, 1, 3)]);
+        assert_eq!(place(Holes::FilledFromZero, &[0.1]), [(0, 2, 2)]);
         assert_eq!(place(Holes::Filled, &[0.1]), [(3, 0, 1)]);
     }
 

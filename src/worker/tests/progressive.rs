@@ -180,7 +180,7 @@ fn probe(path: &Path) -> Probed {
         packets.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
     let entries = "stream=codec_name,profile,width,height,pix_fmt,extradata_size,sample_rate,\
-                   channels,channel_layout,sample_aspect_ratio,color_space";
+                   channels,channel_layout,color_space";
     let text = ask(entries, "default=nw=1").replace("codec_name=", "\ncodec_name=");
     // Whether there is a header, not how long it is: encoders sign in it.
     let fields = |stream: &str| {
@@ -201,7 +201,7 @@ fn probe(path: &Path) -> Probed {
 
 impl Probed {
     /// Counts times from the first picture, in which sound must agree with it.
-    fn from_first_picture(&mut self) {
+    fn count_from_first_picture(&mut self) {
         self.zero = self.video.first().map_or(0.0, |picture| picture.0);
         for packet in self.video.iter_mut().chain(&mut self.audio) {
             packet.0 -= self.zero;
@@ -247,8 +247,8 @@ impl Done {
         let mut found = String::new();
         let (mut ours, mut theirs) = (probe(&self.ours), probe(&self.theirs));
         if !self.case.copyts && !self.case.is_sound_alone() {
-            ours.from_first_picture();
-            theirs.from_first_picture();
+            ours.count_from_first_picture();
+            theirs.count_from_first_picture();
             if (ours.zero - theirs.zero).abs() > CLOCK {
                 let _ = writeln!(found, "begins at {}, ffmpeg at {}", ours.zero, theirs.zero);
             }
@@ -295,8 +295,10 @@ impl Done {
         if average < similar || worst < similar - 0.08 || frames + 1 < b {
             let _ = writeln!(found, "SSIM {average:.4}, worst {worst:.4} of {frames}");
         }
-        if output::looks(&self.ours) != output::looks(&self.theirs) {
-            let _ = writeln!(found, "shape or colours");
+        let (a, b) = (output::looks(&self.ours), output::looks(&self.theirs));
+        // Even sizes bend the shape a little, and not all say so.
+        if (a.0 / b.0 - 1.0).abs() > 0.01 || a.1 != b.1 {
+            let _ = writeln!(found, "shape and colours {a:?}, ffmpeg {b:?}");
         }
     }
 
