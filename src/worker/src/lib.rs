@@ -37,6 +37,7 @@ pub mod run;
 pub mod size;
 pub mod source;
 pub mod stages;
+mod succession;
 pub mod swscale;
 pub mod timeline;
 pub mod tone;
