@@ -39,6 +39,7 @@ pub mod size;
 pub mod source;
 pub mod stages;
 pub mod subtitles;
+mod succession;
 pub mod swscale;
 pub mod timeline;
 pub mod tone;

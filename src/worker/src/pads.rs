@@ -116,7 +116,14 @@ pub fn watch(demux: &gst::Element, shared: &Shared, raw: bool) {
         return;
     }
     let seen = Arc::clone(shared);
-    demux.connect_pad_added(move |_, pad| add(&seen, pad, kind_of(pad), raw));
+    demux.connect_pad_added(move |_, pad| {
+        // Later ones are looked at by `succession`.
+        if lock(&seen).phase == Phase::Open {
+            open(pad, raw);
+        } else {
+            add(&seen, pad, kind_of(pad), raw);
+        }
+    });
     let seen = Arc::clone(shared);
     demux.connect_no_more_pads(move |_| {
         lock(&seen).complete = true;
@@ -144,6 +151,11 @@ fn add(shared: &Shared, pad: &gst::Pad, kind: Kind, raw: bool) {
     let own = Arc::clone(shared);
     let probe = pad.add_probe(mask, move |pad, info| observe(&own, index, pad, info, raw));
     lock(shared).streams[index].probe = probe;
+    open(pad, raw);
+}
+
+/// Has a pad's segments cut nothing at their start.
+fn open(pad: &gst::Pad, raw: bool) {
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some(gst::PadProbeData::Event(event)) = &info.data
             && let Some(open) = opened(event, raw)

@@ -52,6 +52,8 @@ pub enum ReadError {
 pub struct Reading {
     store: Store,
     waiting: AtomicBool,
+    /// The last read found nothing more.
+    at_end: AtomicBool,
     /// What stands in for the first bytes.
     opening: OnceLock<Opening>,
     /// Why a read failed, in better words than an element's.
@@ -142,6 +144,7 @@ impl Reading {
         Ok(Self {
             store,
             waiting: AtomicBool::new(false),
+            at_end: AtomicBool::new(false),
             opening: OnceLock::new(),
             failure: Mutex::new(None),
         })
@@ -160,6 +163,11 @@ impl Reading {
     /// Whether somebody waits for bytes right now.
     pub fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last read found that there is no more, or failed.
+    pub fn is_at_end(&self) -> bool {
+        self.at_end.load(Ordering::Relaxed)
     }
 
     /// Notes why a read failed.
@@ -199,6 +207,12 @@ impl Reading {
     }
 
     fn read_from(&self, offset: u64, buffer: &mut [u8], some: bool) -> Result<usize, ReadError> {
+        let read = self.read_opened(offset, buffer, some);
+        self.at_end.store(!matches!(read, Ok(1..)), Ordering::Relaxed);
+        read
+    }
+
+    fn read_opened(&self, offset: u64, buffer: &mut [u8], some: bool) -> Result<usize, ReadError> {
         let Some(Opening { bytes, skipped }) = self.opening.get() else {
             return self.read_store(offset, buffer, some);
         };

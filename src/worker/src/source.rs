@@ -22,7 +22,7 @@ use crate::pads::{self, LEAD_NS, Phase, Seen, Shared, lock};
 use crate::reading::{ReadError, Reading};
 use crate::stages::{Chain, Clock, Demuxer, SeekTo, SourceStream, Stages};
 use crate::tracks::{self, Track};
-use crate::{frame_rate, mpegts, parsed};
+use crate::{frame_rate, mpegts, parsed, succession};
 
 pub use crate::pads::Kind;
 
@@ -412,6 +412,10 @@ impl Source {
     pub fn release(&self, indices: &[usize]) {
         // What comes late is shown at once where the demuxer takes any amount.
         self.reading.go_on(self.clock == Clock::Mpegts);
+        if self.clock == Clock::Mpegts {
+            let pads: Vec<gst::Pad> = indices.iter().map(|index| self.pad(*index)).collect();
+            succession::attend(&self.demux, &pads, &self.reading);
+        }
         let mut seen = lock(&self.seen);
         seen.phase = Phase::Open;
         seen.streams.iter_mut().for_each(|stream| stream.head.clear());
