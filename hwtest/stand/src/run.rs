@@ -147,6 +147,7 @@ impl Run {
             transcode: Box::new(plan.clone()),
             devices: device.into_iter().cloned().collect(),
             software: true,
+            proc_root: std::env::var_os("SOFTVA_PROC").unwrap_or("/proc".into()).into(),
         };
         self.started = Instant::now();
         self.channel.send(&start, &descriptors).unwrap();
@@ -180,7 +181,9 @@ impl Run {
             self.channel.receive::<WorkerToGateway>().unwrap_or(None)
         {
             match message {
-                WorkerToGateway::Ready { .. } | WorkerToGateway::Alive { .. } => {}
+                WorkerToGateway::Ready { .. }
+                | WorkerToGateway::Alive { .. }
+                | WorkerToGateway::GpuTime { .. } => {}
                 WorkerToGateway::Running { backend, reason, description, .. } => {
                     report.backend = backend;
                     report.reason = reason.map(|reason| reason.text);

@@ -98,11 +98,44 @@ fn an_encoder_that_fails_costs_one_stream() {
 /// none; the hook names the gateway's.
 #[test]
 fn a_jellyfin_without_a_gpu_hears_of_the_gateway_s() {
-    let node = Node::start(&VirtualMachine::softva(&[]), "auto", "");
+    let machine = machine();
+    let node = Node::start(&machine, "auto", "");
     let question =
         ["-v", "verbose", "-hide_banner", "-init_hw_device", "vaapi=va:/dev/dri/renderD128"];
     let told = node.hook().args(question).output().unwrap();
     let said = String::from_utf8(told.stderr).unwrap();
     assert!(said.contains("VAAPI driver: Rendergate softva - VA-API in software"), "{said}");
     assert_eq!((told.stdout.len(), told.status.code()), (0, Some(1)));
+}
+
+/// What Prometheus hears of the engines is what the driver's own account says: while a stream runs, by
+/// stream; for good, by device.
+#[test]
+fn engine_time_is_told_by_stream_and_by_device() {
+    let machine = machine();
+    let node = Node::start(&machine, "vaapi", "");
+    let probed = node.codec_seconds();
+    let total =
+        "rendergate_gpu_engine_seconds_total{device=\"/dev/dri/renderD128\",engine=\"video\"}";
+    for viewers in [1..2, 2..4] {
+        let mut hooks: Vec<_> =
+            viewers.clone().map(|viewer| node.play(&film(), viewer - 1)).collect();
+        for viewer in viewers.clone() {
+            let series = |name: &str| {
+                format!("rendergate_stream_gpu_{name}{{engine=\"video\",stream=\"s{viewer}\"}}")
+            };
+            node.until("the stream's engine time is told", || {
+                node.value(&series("engine_seconds_total")).is_some_and(|seconds| seconds > 0.0)
+                    && node.value(&series("utilization_ratio")).is_some_and(|share| share > 0.0)
+            });
+        }
+        for (viewer, hook) in viewers.clone().zip(&mut hooks) {
+            assert!(node.ended(hook).success(), "{}", node.said(viewer - 1));
+        }
+        let (told, account) = (node.value(total).unwrap(), node.codec_seconds() - probed);
+        assert!((told / account - 1.0).abs() < 0.02, "{told} s of {account} s");
+    }
+    node.until("ended streams have no series", || {
+        !node.page("/metrics").contains("rendergate_stream_gpu_engine_seconds_total{")
+    });
 }

@@ -148,7 +148,7 @@ mod tests {
         }
         let location = |url: &str| location(OsStr::new(url)).ok();
         assert_eq!(location("file:http://a"), Some(Location::File("http://a".into())));
-        assert_eq!(location("/m/a://b.mkv").is_some(), false);
+        assert_eq!(location("/m/a://b.mkv"), None);
     }
 
     #[test]

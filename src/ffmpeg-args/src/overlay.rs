@@ -15,6 +15,7 @@
 //!
 //! Invariants:
 //! - Both branches end in the memory that the overlay works on.
+//! - A plane that is stretched keeps its proportions.
 //! - An overlay that shows a plane for longer than its stream does (`repeatlast=1`, ffmpeg's own
 //!   default) is refused. `shortest` and `eof_action=endall` (10.8) end the picture with the
 //!   subtitles' stream, which ends with the file.
@@ -24,7 +25,9 @@ use crate::filters::{Filter, Options, Segment};
 use crate::memory::{Device, Memory};
 use crate::numbers::whole;
 use crate::plane::{LARGEST_SIDE, Plane};
-use crate::{Passthrough, PictureSubtitles, Scale, StreamRef, StreamSelect, Subtitles, Verdict};
+use crate::{
+    Passthrough, PictureSubtitles, Scale, StreamRef, StreamSelect, SubtitleFit, Subtitles, Verdict,
+};
 
 /// Overlays, the memory that they work on, and the format of planes there.
 const OVERLAYS: &[(&str, Memory, &str)] = &[
@@ -102,22 +105,27 @@ impl<'a> Graph<'a> {
         let filter = self.overlay;
         let (memory, format) = overlay(filter)?;
         chain.demand(filter, memory)?;
-        let stretched = options(filter, &chain)?;
+        let size = options(filter, &chain)?;
+        let stretched = size.is_some();
         let mut plane = Plane::new(self.sub);
-        let subtitles = match self.plane {
+        let (subtitles, own) = match self.plane {
             Some(source) => {
                 let fit = plane.fit()?;
                 if let Memory::On(_) = memory {
                     plane.format(format)?;
                 }
-                Subtitles::Pictures(PictureSubtitles { source, canvas, fit, stretched })
+                let pictures = PictureSubtitles { source, canvas, fit, stretched };
+                (Subtitles::Pictures(pictures), fit.map(SubtitleFit::size).or(canvas))
             }
             None => {
-                let (text, timing) = plane.text(format)?;
+                let (text, timing, own) = plane.text(format)?;
                 chain.timing = timing;
-                Subtitles::Text(text)
+                (Subtitles::Text(text), Some(own))
             }
         };
+        if !own.zip(size).is_none_or(|(own, size)| are_alike(own, size)) {
+            return Err(filter.refuse("a plane of other proportions than the picture"));
+        }
         plane.finish(memory)?;
         chain.subtitled(filter, subtitles)?;
         // The software overlay makes pictures of 8 bits.
@@ -166,8 +174,9 @@ fn overlay(filter: &Filter) -> Verdict<(Memory, &'static str)> {
     }
 }
 
-/// Reads the options of an overlay: whether the plane is stretched over the picture.
-fn options(filter: &Filter, chain: &Chain) -> Verdict<bool> {
+/// Reads the options of an overlay: the size that the plane is stretched to, which is the picture's
+/// own.
+fn options(filter: &Filter, chain: &Chain) -> Verdict<Option<(u32, u32)>> {
     let mut options = filter.options(&[])?;
     options.require("repeatlast", |text| (text == "0").then_some(()))?;
     let end = options.require("eof_action", |action| match action {
@@ -185,13 +194,18 @@ fn options(filter: &Filter, chain: &Chain) -> Verdict<bool> {
     let sized = matches!(filter.name.as_str(), "overlay_vaapi" | "overlay_qsv");
     let size = if sized { size(&mut options)? } else { None };
     options.finish()?;
-    // It is the picture's own size, if that is known.
     match (size, chain.scale) {
         (Some((w, h)), Some(Scale::Exact { width, height })) if (w, h) != (width, height) => {
             Err(filter.refuse(&format!("{w}x{h} over a picture of {width}x{height}")))
         }
-        (size, _) => Ok(size.is_some()),
+        (size, _) => Ok(size),
     }
+}
+
+/// Whether two sizes have the same proportions, but for what even sides take.
+fn are_alike(one: (u32, u32), other: (u32, u32)) -> bool {
+    let (a, b) = (f64::from(one.0) * f64::from(other.1), f64::from(other.0) * f64::from(one.1));
+    (a - b).abs() <= 0.02 * a
 }
 
 fn size(options: &mut Options<'_>) -> Verdict<Option<(u32, u32)>> {
@@ -205,8 +219,8 @@ fn size(options: &mut Options<'_>) -> Verdict<Option<(u32, u32)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PassthroughKind;
     use crate::filters::parse_graph;
-    use crate::{PassthroughKind, SubtitleFit};
 
     const VAAPI: Memory = Memory::On(Device::Vaapi);
     const TAGS: &str = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709";
@@ -337,6 +351,7 @@ mod tests {
         let behind =
             "[main][sub]overlay_vaapi=eof_action=endall:shortest=1:repeatlast=0:w=1920:h=800";
         let up = "format=bgra,hwupload=derive_device=vaapi[sub]";
+        let behind = behind.replace("h=800", "h=1080");
         let text = format!("[0:3]scale=flags=fast_bilinear,{up};{main};{behind}");
         assert_eq!(drawn(&text, VAAPI, Some(Device::Vaapi)), pictures(None, true));
 
@@ -406,6 +421,14 @@ mod tests {
             let Subtitles::Text(text) = drawn(&shifted, start, Some(encoder)) else { panic!() };
             assert_eq!(text.shift_seconds, 1650.0);
         }
+    }
+
+    #[test]
+    fn a_plane_keeps_its_proportions() {
+        assert!(are_alike((1920, 804), (3840, 1606)));
+        assert!(are_alike((426, 238), (426, 238)));
+        assert!(!are_alike((1920, 1080), (1920, 800)));
+        assert!(!are_alike((1920, 1080), (192, 1080)));
     }
 
     #[test]

@@ -115,11 +115,14 @@ impl<'a> Plane<'a> {
         Ok(SubtitleFit::Height { width, height })
     }
 
-    /// Reads text on a plane of its own.
-    pub(crate) fn text(&mut self, format: &str) -> Verdict<(TextSubtitles, subtitles::Timing)> {
+    /// Reads text on a plane of its own; the last value is the plane's size.
+    pub(crate) fn text(
+        &mut self,
+        format: &str,
+    ) -> Verdict<(TextSubtitles, subtitles::Timing, (u32, u32))> {
         let filter = self.expect("alphasrc")?;
         let mut options = filter.options(&[])?;
-        options.require("s", canvas)?;
+        let size = options.require("s", canvas)?;
         options.require("r", |rate| decimal(rate).filter(|rate| *rate > 0.0))?;
         let plane_start_us = Some(options.require("start", time_us)?);
         options.finish()?;
@@ -127,7 +130,7 @@ impl<'a> Plane<'a> {
         let mut text = subtitles::read(self.expect("subtitles")?, true)?;
         let shift_seconds = self.next("setpts").map(subtitles::shift).transpose()?;
         text.shift_seconds = shift_seconds.unwrap_or(0.0);
-        Ok((text, subtitles::Timing { shift_seconds, plane_start_us }))
+        Ok((text, subtitles::Timing { shift_seconds, plane_start_us }, size))
     }
 
     /// Reads the way to the overlay's memory, to the branch's end.
@@ -148,6 +151,15 @@ impl<'a> Plane<'a> {
         match self.filters.first() {
             None => Ok(()),
             Some(filter) => Err(filter.refuse(&format!("in front of an overlay on {memory}"))),
+        }
+    }
+}
+
+impl SubtitleFit {
+    /// Width and height of the plane.
+    pub(crate) fn size(self) -> (u32, u32) {
+        match self {
+            Self::Exact { width, height } | Self::Height { width, height } => (width, height),
         }
     }
 }

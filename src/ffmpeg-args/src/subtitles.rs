@@ -12,6 +12,12 @@
 //! subtitles=f='file':alpha=1:sub2video=1:fontsdir='d'  upon a plane of its own
 //! ```
 //!
+//! In a file without the film's times (no `-copyts`) `setpts` behind it is meant to put back what the
+//! seek took away: text of the film's times upon a picture that counts from the seek. That is what
+//! the plan says. ffmpeg 5.1 does worse with text upon the picture itself: it draws what belongs to
+//! the film's beginning, and drops pictures until their times are above zero again (measured: of ten
+//! seconds behind `-ss 10` one picture is left).
+//!
 //! Invariants:
 //! - Text is drawn last: nothing behind it changes the picture's size, colours or direction.
 //! - A file of text is a local one; who runs the plan is handed it opened.

@@ -139,11 +139,19 @@ impl Default for Streams {
 }
 
 /// `[gpu]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gpu {
     /// `auto`, `vaapi` or `software`.
     pub backend: Backend,
+    /// Where workers read what engines have done for them. Another tree stands there in tests.
+    pub proc_root: PathBuf,
+}
+
+impl Default for Gpu {
+    fn default() -> Self {
+        Self { backend: Backend::default(), proc_root: "/proc".into() }
+    }
 }
 
 /// `[schedule]`

@@ -29,6 +29,7 @@ mod ending;
 mod explain;
 mod first_message;
 pub mod gateway;
+mod gpu_time;
 mod gpus;
 mod http;
 pub mod launch;

@@ -3,13 +3,15 @@
 //! Counters and histograms are kept here; gauges per stream are filled in from the table of
 //! streams at each scrape and emptied before the next, so that they end with their stream.
 
+use std::collections::BTreeMap;
+
 use gpu::ReasonKind;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
-use crate::streams::{State, Streams};
+use crate::streams::{Record, State, Streams};
 
 /// Seconds; a good start is below one, ffmpeg's own on a small machine above two.
 const FIRST_SEGMENT_BUCKETS: &[f64] =
@@ -23,6 +25,11 @@ pub(crate) struct Metrics {
     info: IntGaugeVec,
     speed: GaugeVec,
     lead: GaugeVec,
+    engine_seconds: GaugeVec,
+    engine_share: GaugeVec,
+    engine_withheld: IntGaugeVec,
+    gpu_engine_seconds: CounterVec,
+    gpu_engine_share: GaugeVec,
     warm: IntGauge,
     first_segment: Histogram,
     worker_restarts: IntCounterVec,
@@ -51,8 +58,8 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
-        let ratios = |name: &str, help: &str| {
-            let gauges = GaugeVec::new(Opts::new(name, help), &["stream"])?;
+        let floats = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
@@ -75,6 +82,14 @@ impl Metrics {
             &["backend", "reason"],
         )?;
         registry.register(Box::new(running.clone()))?;
+        let gpu_engine_seconds = CounterVec::new(
+            Opts::new(
+                "rendergate_gpu_engine_seconds_total",
+                "Time that the GPU's engines have worked for streams, ended ones too",
+            ),
+            &["device", "engine"],
+        )?;
+        registry.register(Box::new(gpu_engine_seconds.clone()))?;
         gauges("rendergate_build_info", "1, with the version as a label", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
@@ -82,13 +97,36 @@ impl Metrics {
         Ok(Self {
             streams: gauges("rendergate_streams", "Streams", &["state", "backend"])?,
             info: gauges("rendergate_stream_info", "1 per stream, what it is", stream_labels)?,
-            speed: ratios(
+            speed: floats(
                 "rendergate_stream_speed_ratio",
                 "Media time over wall time without pauses",
+                &["stream"],
             )?,
-            lead: ratios(
+            engine_seconds: floats(
+                "rendergate_stream_gpu_engine_seconds_total",
+                "Time that the GPU's engines have worked for the stream",
+                &["stream", "engine"],
+            )?,
+            engine_share: floats(
+                "rendergate_stream_gpu_utilization_ratio",
+                "Share of the GPU's engines that the stream takes, 0 to 1",
+                &["stream", "engine"],
+            )?,
+            engine_withheld: gauges(
+                "rendergate_stream_gpu_time_withheld",
+                "1 if the driver doesn't say what its engines do for the stream",
+                &["stream"],
+            )?,
+            gpu_engine_seconds,
+            gpu_engine_share: floats(
+                "rendergate_gpu_engine_utilization_ratio",
+                "Share of the GPU's engines that all streams take, 0 to 1",
+                &["device", "engine"],
+            )?,
+            lead: floats(
                 "rendergate_stream_lead_seconds",
                 "Media produced minus media that a viewer can have watched",
+                &["stream"],
             )?,
             worker_restarts: counters(
                 "rendergate_worker_restarts_total",
@@ -129,6 +167,13 @@ impl Metrics {
         self.gpu_works.with_label_values(&[device]).set(works.into());
     }
 
+    /// The engines of a GPU have worked for a stream, so many seconds more than was known.
+    pub(crate) fn engine_time(&self, device: &str, gained: &BTreeMap<String, f64>) {
+        for (engine, seconds) in gained {
+            self.gpu_engine_seconds.with_label_values(&[device, engine]).inc_by(*seconds);
+        }
+    }
+
     /// A stream's graph runs, on this backend, and for this reason not all of it on a GPU.
     pub(crate) fn stream_running(&self, backend: &str, reason: Option<ReasonKind>) {
         let reason = reason.map_or("none", ReasonKind::label);
@@ -164,6 +209,10 @@ impl Metrics {
         self.info.reset();
         self.speed.reset();
         self.lead.reset();
+        self.engine_seconds.reset();
+        self.engine_share.reset();
+        self.engine_withheld.reset();
+        self.gpu_engine_share.reset();
         self.warm.set(i64::try_from(warm).unwrap_or(i64::MAX));
         // Present also when nothing runs, so that "no stream" can be told from "no data".
         self.streams.with_label_values(&[State::Running.as_str(), "none"]).set(0);
@@ -182,10 +231,28 @@ impl Metrics {
                 .set(1);
             self.speed.with_label_values(&[&id]).set(record.speed());
             self.lead.with_label_values(&[&id]).set(record.lead().as_secs_f64());
+            self.render_engines(&id, record);
         });
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+impl Metrics {
+    fn render_engines(&self, id: &str, record: &Record) {
+        let Some(node) = &record.node else { return };
+        let (device, time) = (node.display().to_string(), &record.gpu_time);
+        for (engine, used) in &time.engines {
+            self.engine_seconds.with_label_values(&[id, engine]).set(used.seconds);
+        }
+        for (engine, share) in &time.utilization {
+            self.engine_share.with_label_values(&[id, engine]).set(*share);
+            self.gpu_engine_share.with_label_values(&[device.as_str(), engine]).add(*share);
+        }
+        if time.withheld {
+            self.engine_withheld.with_label_values(&[id]).set(1);
+        }
     }
 }
 

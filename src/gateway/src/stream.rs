@@ -15,12 +15,13 @@
 //!   the table.
 //! - A hook that was told `Accepted` is told `Ended`, unless it or the gateway dies.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ffmpeg_args::VideoAction;
-use gpu::{Device, Reason};
+use gpu::{Device, Engine, Reason};
 use session::{
     Control, Ending, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL, WorkerToGateway,
 };
@@ -126,7 +127,8 @@ pub(crate) async fn start<'a>(
             }
         };
         worker.assign(tracing::Span::current(), context.niceness);
-        match hand_over(&mut worker, &entry, &job, &allowance) {
+        let proc_root = &context.config.gpu.proc_root;
+        match hand_over(&mut worker, &entry, &job, &allowance, proc_root) {
             Ok(()) => {
                 entry.with(|record| {
                     record.worker_pid = Some(worker.pid());
@@ -167,6 +169,7 @@ fn hand_over(
     entry: &Entry,
     job: &Job,
     allowance: &Allowance,
+    proc_root: &Path,
 ) -> Result<(), ConnectionError> {
     let descriptors: Vec<OwnedFd> =
         job.descriptors.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
@@ -175,6 +178,7 @@ fn hand_over(
         transcode: job.transcode.clone(),
         devices: allowance.devices.iter().map(|device| Device::clone(device)).collect(),
         software: allowance.software,
+        proc_root: proc_root.to_owned(),
     };
     worker.connection.queue(&start, descriptors)
 }
@@ -230,6 +234,20 @@ async fn wait_for_worker(
                 return Err(Waited::Declined(Declined::new("no_worker", reason)));
             }
         }
+    }
+}
+
+fn hear_gpu_time(
+    context: &Context,
+    entry: &Entry,
+    engines: BTreeMap<String, Engine>,
+    withheld: bool,
+) {
+    let (gained, node) = entry.with(|record| {
+        (record.gpu_time.update(engines, withheld, Instant::now()), record.node.clone())
+    });
+    if let Some(node) = node {
+        context.metrics.engine_time(&node.display().to_string(), &gained);
     }
 }
 
@@ -380,6 +398,10 @@ impl Stream<'_> {
                 }
                 return Ok(());
             }
+            WorkerToGateway::GpuTime { engines, withheld } => {
+                hear_gpu_time(self.context, &self.entry, engines, withheld);
+                return Ok(());
+            }
             WorkerToGateway::Committed => GatewayToHook::Committed,
             WorkerToGateway::SegmentComplete { number } => {
                 self.job.output.segment_complete(number);
@@ -469,6 +491,9 @@ impl Stream<'_> {
         let death = worker
             .end_hearing(grace, |message| match message {
                 WorkerToGateway::SegmentComplete { number } => output.segment_complete(number),
+                WorkerToGateway::GpuTime { engines, withheld } => {
+                    hear_gpu_time(context, &entry, engines, withheld);
+                }
                 WorkerToGateway::Ended(ending) => last = Some(ending),
                 _ => {}
             })

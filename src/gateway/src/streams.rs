@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::first_message::Declined;
+use crate::gpu_time::GpuTime;
 use crate::output::OutputKey;
 use crate::schedule::{Device, Runner};
 
@@ -78,6 +79,8 @@ pub(crate) struct Record {
     pub backend: Option<String>,
     /// The GPU's node, if it runs on one; before it runs, the one that it most likely will.
     pub node: Option<PathBuf>,
+    /// What it has had of it.
+    pub gpu_time: GpuTime,
     /// Why it isn't all on a GPU.
     pub reason: Option<String>,
     /// One line of the worker: decoder, filters, encoder.
@@ -144,6 +147,7 @@ impl Record {
             size,
             backend: None,
             node: None,
+            gpu_time: GpuTime::default(),
             reason: None,
             description: None,
             state: State::Starting,
@@ -287,6 +291,9 @@ pub struct StreamLine {
     /// Where it waits for others, as media time in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub horizon_s: Option<f64>,
+    /// Engine time on the GPU since it began, by engine class, in seconds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub gpu_seconds: BTreeMap<String, f64>,
     /// Bytes in segments.
     pub bytes: u64,
     /// Frames written.
@@ -317,6 +324,12 @@ impl StreamLine {
             position_s: rounded(record.progress.position_us as f64 / 1e6),
             lead_s: rounded(record.lead().as_secs_f64()),
             horizon_s: record.horizon.borrow().map(|horizon| rounded(horizon.as_secs_f64())),
+            gpu_seconds: {
+                let seconds = |(name, engine): (&String, &gpu::Engine)| {
+                    (name.clone(), rounded(engine.seconds))
+                };
+                record.gpu_time.engines.iter().map(seconds).collect()
+            },
             bytes: record.progress.bytes,
             frames: record.progress.frames,
             segments: record.segments,

@@ -90,6 +90,7 @@ mod tests {
             position_s: 3725.9,
             lead_s: 61.4,
             horizon_s: None,
+            gpu_seconds: Default::default(),
             bytes: 12_345_678,
             frames: 1,
             segments: 1242,

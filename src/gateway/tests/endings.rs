@@ -235,3 +235,43 @@ fn the_next_stream_of_a_directory_waits_for_the_last_to_be_cleared_away() {
     assert!(is_gone(worker));
     assert_eq!(next.ended(), Ending::Complete);
 }
+
+/// One file: complete, quit, its writer killed, its hook gone. It is left as it is each time.
+#[test]
+fn a_growing_file_under_every_ending() {
+    let gateway = Gateway::ready("");
+    let file = || std::fs::read_to_string(gateway.out().join("id.mp4")).unwrap_or_default();
+    let only = || assert_eq!(gateway.files().into_iter().collect::<Vec<_>>(), ["id.mp4"]);
+
+    let mut hook = gateway.hook_of_a_file("segments=3,every=1");
+    assert_eq!(hook.ended(), Ending::Complete);
+    assert_eq!(file(), "a part".repeat(3));
+    only();
+    std::fs::remove_file(gateway.out().join("id.mp4")).unwrap();
+
+    let mut hook = gateway.hook_of_a_file("every=5");
+    hook.accepted();
+    until("it grows", || !file().is_empty());
+    hook.control(Control::Quit);
+    assert_eq!(hook.ended(), Ending::Quit);
+    assert!(file().ends_with("a partthe end"), "{}", file());
+    only();
+    std::fs::remove_file(gateway.out().join("id.mp4")).unwrap();
+
+    let mut hook = gateway.hook_of_a_file("every=5");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    until("it grows", || file().len() > 6);
+    kill(worker, Signal::KILL);
+    assert_eq!(hook.failed().0, Fault::Worker);
+    assert!(file().starts_with("a parta part"), "{}", file());
+    only();
+    std::fs::remove_file(gateway.out().join("id.mp4")).unwrap();
+
+    let mut hook = gateway.hook_of_a_file("every=5");
+    hook.accepted();
+    until("it grows", || file().len() > 6);
+    drop(hook);
+    gateway.idle();
+    assert!(file().starts_with("a parta part"), "{}", file());
+    only();
+}

@@ -161,6 +161,15 @@ impl ParameterSets {
         [&self.vps, &self.sps, &self.pps].iter().any(|list| list.iter().any(|known| known == nal))
     }
 
+    /// What the first SPS says of the picture's looks.
+    pub(crate) fn appearance(&self, syntax: Syntax) -> crate::sps::Appearance {
+        let fields = self.sps.first().and_then(|nal| match syntax {
+            Syntax::H264 => crate::sps::parse_h264_sps(nal),
+            Syntax::Hevc => crate::sps::parse_hevc_sps(nal).map(|(_, fields)| fields),
+        });
+        fields.map(|fields| fields.appearance).unwrap_or_default()
+    }
+
     /// All of them with four-byte start codes.
     pub fn to_annexb(&self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -1,4 +1,5 @@
-//! Files that appear complete: written under a temporary name, renamed when whole.
+//! Files that appear complete, written under a temporary name and renamed when whole; and files that
+//! are read while they grow, and only ever appended to.
 //!
 //! They belong to the owner of the directory, if the system lets us give them away: that is who
 //! runs Jellyfin, and with it the ffmpeg that a later run may fall back to. It writes over the
@@ -34,21 +35,46 @@ pub struct Temporary {
     bytes: u64,
 }
 
+/// A file under its final name that somebody reads while it grows.
+#[derive(Debug)]
+pub struct Growing {
+    fd: OwnedFd,
+    name: String,
+    bytes: u64,
+}
+
+impl Growing {
+    /// Appends.
+    pub fn write(&mut self, data: &[u8]) -> Result<(), WriteError> {
+        append(&self.fd, data, &mut self.bytes)
+            .map_err(|error| WriteError::from_os(&self.name, error.into()))
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+fn append(fd: &OwnedFd, mut data: &[u8], written: &mut u64) -> rustix::io::Result<()> {
+    while !data.is_empty() {
+        match rustix::io::write(fd, data) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => {
+                *written += count as u64;
+                data = &data[count..];
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 impl Temporary {
     /// Appends.
-    pub fn write(&mut self, mut data: &[u8]) -> Result<(), WriteError> {
-        while !data.is_empty() {
-            match rustix::io::write(&self.fd, data) {
-                Ok(0) => return Err(self.failed(Errno::IO)),
-                Ok(count) => {
-                    self.bytes += count as u64;
-                    data = &data[count..];
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-        Ok(())
+    pub fn write(&mut self, data: &[u8]) -> Result<(), WriteError> {
+        append(&self.fd, data, &mut self.bytes).map_err(|error| self.failed(error))
     }
 
     /// Appends pieces without joining them in memory first.
@@ -98,6 +124,21 @@ impl Folder {
         .map_err(|error| WriteError::from_os(name, error.into()))?;
         self.give_away(&fd);
         Ok(Temporary { fd, temporary, name: name.to_owned(), bytes: 0 })
+    }
+
+    /// Opens `name` anew, to be read while it grows: what stands there is emptied, as by ffmpeg's
+    /// `-y`. A link isn't followed.
+    pub fn grow(&self, name: &str) -> Result<Growing, WriteError> {
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::TRUNC
+            | OFlags::APPEND
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC;
+        let fd = openat(&self.directory, name, flags, MODE)
+            .map_err(|error| WriteError::from_os(name, error.into()))?;
+        self.give_away(&fd);
+        Ok(Growing { fd, name: name.to_owned(), bytes: 0 })
     }
 
     /// Makes the directory's owner the file's. Only root may; for others the file stays theirs.
@@ -189,6 +230,23 @@ mod tests {
             assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"new");
         }
         assert!(!dir.path().join("a").is_symlink());
+        assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_growing_file_replaces_what_stood_there_and_follows_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), b"of a run before").unwrap();
+        let mut file = folder(&dir).grow("a").unwrap();
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"");
+        for (data, so_far) in [("one", "one"), ("two", "onetwo")] {
+            file.write(data.as_bytes()).unwrap();
+            assert_eq!(fs::read(dir.path().join("a")).unwrap(), so_far.as_bytes());
+        }
+        assert_eq!(file.bytes(), 6);
+        fs::write(dir.path().join("victim"), b"whole").unwrap();
+        std::os::unix::fs::symlink("victim", dir.path().join("b")).unwrap();
+        assert!(folder(&dir).grow("b").is_err());
         assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"whole");
     }
 

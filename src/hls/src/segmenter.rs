@@ -38,7 +38,7 @@ pub enum Event {
 pub struct Counters {
     /// Frames of the video track, or packets if there is sound only.
     pub frames: u64,
-    /// Bytes of segments under final names.
+    /// Bytes of segments under final names, or of the file.
     pub bytes: u64,
     /// Segments under final names.
     pub segments: u64,
@@ -47,6 +47,19 @@ pub struct Counters {
     pub first_pts_ns: Option<i64>,
     /// End of the latest presentation so far, on the source's timeline, ns.
     pub position_ns: Option<i64>,
+}
+
+impl Counters {
+    /// Notes a sample; `reference` is the track whose samples are frames.
+    pub(crate) fn count(&mut self, sample: &Sample, reference: bool) {
+        if reference {
+            self.frames += 1;
+            self.first_pts_ns.get_or_insert(sample.pts);
+        }
+        let length = i64::try_from(sample.duration).unwrap_or(0);
+        let end = sample.pts.saturating_add(length);
+        self.position_ns = self.position_ns.max(Some(end));
+    }
 }
 
 /// Writes the segments of one stream.
@@ -74,7 +87,7 @@ pub struct Segmenter {
 
 enum Muxer {
     /// Streams into the temporary file.
-    Ts { writer: TsWriter, buffer: Vec<u8>, file: Option<Temporary> },
+    Ts { writer: Box<TsWriter>, buffer: Vec<u8>, file: Option<Temporary> },
     /// Keeps a segment in memory: its boxes state sizes up front.
     Fmp4 { writer: Fmp4Writer, init: String, init_done: bool },
 }
@@ -111,7 +124,7 @@ impl Segmenter {
         let rate = rate_of(first);
         let muxer = match &output.container {
             Container::MpegTs => {
-                let writer = TsWriter::new(&tracks, output.max_delay_us)?;
+                let writer = Box::new(TsWriter::new(&tracks, output.max_delay_us)?);
                 Muxer::Ts { writer, buffer: Vec::new(), file: None }
             }
             Container::Fmp4 { init, absolute, skip_sidx } => {
@@ -251,18 +264,8 @@ impl Segmenter {
             }
             Muxer::Fmp4 { writer, .. } => writer.write(sample)?,
         }
-        self.count(sample, reference);
+        self.counters.count(sample, reference);
         Ok(())
-    }
-
-    fn count(&mut self, sample: &Sample, reference: bool) {
-        if reference {
-            self.counters.frames += 1;
-            self.counters.first_pts_ns.get_or_insert(sample.pts);
-        }
-        let length = i64::try_from(sample.duration).unwrap_or(0);
-        let end = sample.pts.saturating_add(length);
-        self.counters.position_ns = self.counters.position_ns.max(Some(end));
     }
 
     fn segment_name(&self) -> String {

@@ -71,7 +71,7 @@ pub enum TrackFormat {
         /// Number of channels.
         channels: u32,
     },
-    /// FLAC. Samples are frames. fMP4 only.
+    /// FLAC. Samples are frames. Not in MPEG-TS.
     Flac {
         /// The 34 bytes of the STREAMINFO block, without block header.
         streaminfo: Bytes,
@@ -80,9 +80,50 @@ pub enum TrackFormat {
         /// Number of channels.
         channels: u32,
     },
+    /// Vorbis. Samples are packets. Ogg and Matroska only.
+    Vorbis {
+        /// Identification, comment and setup header, as packets (Vorbis I, 4.2).
+        headers: [Bytes; 3],
+        /// Hz.
+        sample_rate: u32,
+        /// Number of channels.
+        channels: u32,
+    },
 }
 
 impl TrackFormat {
+    /// The same, of which nobody knows how long it lasts: FLAC's header says that of what an encoder
+    /// was promised, and a checksum of all. With `samples` that is how long it is said to last.
+    pub(crate) fn of_open_length(&self, samples: Option<u64>) -> Self {
+        let mut format = self.clone();
+        if let Self::Flac { streaminfo, .. } = &mut format
+            && streaminfo.len() == 34
+        {
+            // 36 bits of length behind rate, channels and depth; MD5 (RFC 9639, 8.2).
+            let mut open = streaminfo.to_vec();
+            let length = samples.filter(|samples| *samples < 1 << 36).unwrap_or(0).to_be_bytes();
+            open[13] = open[13] & 0xf0 | length[3];
+            open[14..18].copy_from_slice(&length[4..]);
+            open[18..].fill(0);
+            *streaminfo = open.into();
+        }
+        format
+    }
+
+    /// Hz of sound, as its samples are counted.
+    pub fn sample_rate(&self) -> Option<u32> {
+        match *self {
+            Self::Aac { sample_rate, .. }
+            | Self::Ac3 { sample_rate, .. }
+            | Self::Eac3 { sample_rate, .. }
+            | Self::Mp3 { sample_rate, .. }
+            | Self::Flac { sample_rate, .. }
+            | Self::Vorbis { sample_rate, .. } => Some(sample_rate.max(1)),
+            Self::Opus { .. } => Some(48_000),
+            Self::H264 { .. } | Self::Hevc { .. } => None,
+        }
+    }
+
     /// True for H.264 and H.265.
     pub fn is_video(&self) -> bool {
         matches!(self, Self::H264 { .. } | Self::Hevc { .. })

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use common::{Hook, House, let_pass, wait_for};
+use common::{FILE, Hook, House, let_pass, wait_for};
 use ffmpeg_args::Location;
 use rustix::process::Signal;
 use session::Control::{Pause, Quit, Resume};
@@ -312,4 +312,72 @@ fn a_log_that_nobody_reads_stops_nothing() {
     complete(&connection);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(house.output(), ["id0.ts"]);
+}
+
+/// A hook of one growing file, accepted.
+fn file(house: &House) -> (Hook, common::Connection) {
+    let gateway = house.gateway();
+    let hook = house.start(&house.file_job());
+    let mut connection = gateway.connection();
+    let (transcode, files) = connection.job();
+    assert_eq!(transcode.output.path(), house.path("out").join(FILE));
+    assert_eq!(files.len(), 2);
+    connection.accept();
+    (hook, connection)
+}
+
+#[test]
+fn a_growing_file_has_no_placeholder_and_stays_however_it_ends() {
+    for end in ["complete", "q", "failure", "lost"] {
+        let house = House::new();
+        let (mut hook, mut connection) = file(&house);
+        connection.say(&GatewayToHook::Committed);
+        fs::write(house.path("out").join(FILE), b"a part").unwrap();
+        let progress =
+            Progress { frames: 50, position_us: 2_000_000, bytes: 6, ..Progress::default() };
+        connection.say(&GatewayToHook::Progress(progress));
+        // Nobody says so of a file; if somebody did, nothing would appear.
+        connection.say(&GatewayToHook::SegmentComplete { number: 0 });
+        let code = match end {
+            "complete" => {
+                complete(&connection);
+                0
+            }
+            "q" => {
+                hook.keys("q\n");
+                assert_eq!(connection.control(), Quit);
+                connection.say(&GatewayToHook::Ended(Ending::Quit));
+                0
+            }
+            "failure" => {
+                let reason = "disk full".to_owned();
+                let fault = Fault::Output;
+                connection.say(&GatewayToHook::Ended(Ending::Failed { reason, fault }));
+                1
+            }
+            _ => 1,
+        };
+        drop(connection);
+        let left = hook.left();
+        assert_eq!((left.status.code(), left.stdout.as_str()), (Some(code), ""), "{end}");
+        assert!(left.stderr.contains("time=00:00:02.00"), "{end}: {}", left.stderr);
+        assert_eq!(house.output(), [FILE], "{end}");
+        assert!(house.recorded_arguments().is_none(), "{end}");
+    }
+}
+
+#[test]
+fn a_growing_file_that_has_not_begun_is_left_to_the_real_ffmpeg() {
+    for lost in [true, false] {
+        let house = House::new();
+        let (hook, connection) = file(&house);
+        if !lost {
+            let reason = "no place for it".to_owned();
+            let fault = Fault::Unsupported;
+            connection.say(&GatewayToHook::Ended(Ending::Failed { reason, fault }));
+        }
+        drop(connection);
+        assert_eq!(hook.left_after_input().status.code(), Some(42));
+        assert_eq!(house.recorded_arguments(), Some(house.file_job()));
+    }
 }

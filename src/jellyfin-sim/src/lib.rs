@@ -1,5 +1,6 @@
 //! Behaves towards its ffmpeg as Jellyfin does: starts it, speaks to it, stops it, and serves its
-//! segments to a viewer by Jellyfin's own rules (contract sections 0 to 4). Any ffmpeg will do.
+//! segments to a viewer, or its growing file to a client, by Jellyfin's own rules (contract sections 0
+//! to 4). Any ffmpeg will do.
 //!
 //! ```text
 //! Script ─▶ viewer ── segment 7, please ──▶ Server ─┬─ Job: argv, q/p/u, stderr, exit code
@@ -20,6 +21,7 @@ mod job;
 pub mod job_logger;
 pub mod live;
 mod media;
+mod progressive;
 mod report;
 mod server;
 mod tuner;
@@ -29,6 +31,7 @@ mod watch;
 pub use command::{CommandError, CommandLine, Container, Kind, Template};
 pub use job::{Exit, Job, Log, STOP_PATIENCE};
 pub use media::{Media, MediaError};
+pub use progressive::{Download, Received, follow};
 pub use report::{Fault, FaultKind, Report, Run, Served};
 pub use server::{Server, Settings};
 pub use tuner::Tuner;

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use jellyfin_sim::{
-    Container, FaultKind, Kind, Media, Pace, Report, Server, Settings, Template, play,
+    Container, Download, FaultKind, Job, Kind, Media, Pace, Received, Report, Server, Settings,
+    Template, follow, play,
 };
 
 /// 20 s of picture and sound, made once.
@@ -143,4 +145,45 @@ fn a_logged_line_is_run_by_the_program() {
     assert_eq!(report["segments"].as_array().unwrap().len(), 2);
     assert_eq!(report["runs"][0]["exit"]["code"], 0);
     assert!(report["runs"][0]["first_servable"].is_f64());
+}
+
+/// One file; `stop` once there are so many bytes.
+fn download(name: &str, stop: Option<usize>) -> Received {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join(name);
+    let input = clip();
+    let download =
+        Download { input, output: output.clone(), start: None, source_times: false, copy: false };
+    let mut job = Job::start(Path::new("ffmpeg"), &download.arguments(), &[], false).unwrap();
+    let received = follow(&mut job, &output, Duration::from_secs(60), |job, bytes| {
+        if stop.is_some_and(|stop| bytes >= stop) {
+            job.stop();
+        }
+    });
+    received.unwrap_or_else(|fault| panic!("{fault:?} {:?}", job.log()))
+}
+
+#[test]
+fn a_growing_file_is_followed_to_its_end() {
+    let received = download("id.mp4", None);
+    assert_eq!(received.exit.code, 0);
+    assert!(!received.rewritten);
+    assert_eq!(&received.bytes[4..8], b"ftyp");
+    // Matroska's length is filled in at the end, when a client has long read over it.
+    assert!(download("id.mkv", None).rewritten);
+}
+
+#[test]
+fn a_growing_file_is_stopped_by_q() {
+    let received = download("id.ts", Some(20_000));
+    assert!(received.bytes.len() >= 20_000);
+    assert_eq!(received.bytes.len() % 188, 0);
+    assert!(received.exit.code == 0 && !received.exit.killed, "{:?}", received.exit);
+}
+
+#[test]
+fn a_file_that_never_comes_is_a_fault() {
+    let mut job = Job::start(Path::new("false"), &[], &[], false).unwrap();
+    let fault = follow(&mut job, Path::new("/nowhere/id.mp4"), Duration::from_secs(5), |_, _| {});
+    assert_eq!(fault.unwrap_err().kind, FaultKind::StartFailed);
 }

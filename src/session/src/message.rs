@@ -13,11 +13,12 @@
 //!   ends), to the hook that the gateway is gone.
 //! - Times are microseconds relative to the first output frame unless named otherwise.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use ffmpeg_args::Transcode;
-use gpu::{Device, Reason};
+use gpu::{Device, Engine, Reason};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
@@ -185,6 +186,9 @@ pub enum GatewayToWorker {
         devices: Vec<Device>,
         /// Whether it may do without.
         software: bool,
+        /// Where the worker finds what the kernel says of its processes: `/proc`, or what stands for
+        /// it in a test.
+        proc_root: PathBuf,
     },
     /// As the hook's.
     Control(Control),
@@ -223,6 +227,13 @@ pub enum WorkerToGateway {
         /// `-readrate` lets the next packet pass; or it is held at its horizon. That may last, and
         /// isn't standing still.
         waiting: bool,
+    },
+    /// What the stream has had of the GPU's engines since it began; twice a second, and at its end.
+    GpuTime {
+        /// By class, under the names of [`gpu::Client::engines`].
+        engines: BTreeMap<String, Engine>,
+        /// The driver doesn't say.
+        withheld: bool,
     },
     /// See [`GatewayToHook::Committed`].
     Committed,

@@ -2,7 +2,9 @@
 //!
 //! ffmpeg's HLS output has a constant frame rate: frames lie on a grid of 1/rate counted from
 //! source time zero, and a frame that comes early or late is dropped or shown twice ("vscfr",
-//! the mode that `-copyts` brings with it). Jellyfin's segment boundaries follow from the grid, so
+//! the mode that `-copyts` brings with it). So has MP4 in one file, and without `-copyts` it also
+//! begins at zero, whenever the first frame comes ("cfr"). Containers that don't mind let holes be
+//! ("vfr"). Jellyfin's segment boundaries follow from the grid, so
 //! it is reproduced here decision by decision, and not left to an element with rounding of its own.
 //!
 //! A command may cap the rate (`fps=`): then each grid line shows the last frame that rounds to it or
@@ -26,6 +28,18 @@ pub struct Emission {
 /// A frame rate as a fraction.
 pub type Rate = (u32, u32);
 
+/// What becomes of holes in the source: ffmpeg's `-fps_mode auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Holes {
+    /// They are filled, but for one before the first frame.
+    #[default]
+    Filled,
+    /// They are filled from zero on.
+    FilledFromZero,
+    /// They stay.
+    Kept,
+}
+
 /// Puts frames on the grid.
 #[derive(Debug, Clone)]
 pub struct FrameGrid {
@@ -33,10 +47,15 @@ pub struct FrameGrid {
     next: i64,
     started: bool,
     capped: bool,
+    holes: Holes,
 }
 
 /// A frame may be this much of a frame early or late before the grid gives way.
 const TOLERANCE: f64 = 1.1;
+/// The same where holes stay.
+const TOLERANCE_WITH_HOLES: f64 = 0.6;
+/// How far places are moved away from zero, in frames.
+const MIDPOINT: f64 = 1.0 / 131_072.0;
 /// Most copies of a frame to fill a hole: beyond this a timestamp is taken for broken, and the
 /// grid starts again there.
 const MAX_FILL: f64 = 3600.0 * 10.0;
@@ -44,7 +63,12 @@ const MAX_FILL: f64 = 3600.0 * 10.0;
 impl FrameGrid {
     /// A grid of so many frames per second. The rate must not be zero.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, next: 0, started: false, capped: false }
+        Self { rate, next: 0, started: false, capped: false, holes: Holes::Filled }
+    }
+
+    /// The same grid with another rule for holes.
+    pub fn with(self, holes: Holes) -> Self {
+        Self { holes, ..self }
     }
 
     /// A grid as ffmpeg's `fps` filter makes it.
@@ -83,13 +107,19 @@ impl FrameGrid {
             return self.place_capped(time_ns);
         }
         let position = self.position(time_ns);
+        // As ffmpeg does, lest a place between two lines fall to either by chance.
+        let position = position + MIDPOINT.copysign(position);
         let mut early = position - self.next as f64;
         let mut late = early + 1.0;
         if early < 0.0 && late > 0.0 {
             late = 1.0 + early;
             early = 0.0;
         }
-        if !self.started && early >= 0.5 || early.abs() > MAX_FILL {
+        if self.holes == Holes::Kept {
+            return self.place_with_holes(position, late);
+        }
+        let late_start = !self.started && early >= 0.5 && self.holes == Holes::Filled;
+        if late_start || early.abs() > MAX_FILL {
             // The hole before the first frame isn't filled.
             self.next = position.round_ties_even() as i64;
             (early, late) = (0.0, 1.0);
@@ -108,6 +138,18 @@ impl FrameGrid {
         let first = self.next;
         self.next += i64::from(total);
         Emission { first, previous, current: total - previous }
+    }
+
+    /// A frame at its own place, or at the next that is free; one that comes too late is dropped.
+    /// `late` is how far its end lies behind the next free place.
+    fn place_with_holes(&mut self, position: f64, late: f64) -> Emission {
+        self.started = true;
+        if late <= -TOLERANCE_WITH_HOLES {
+            return Emission { first: self.next, ..Emission::default() };
+        }
+        let first = self.next.max(position.round_ties_even() as i64);
+        self.next = first + 1;
+        Emission { first, previous: 0, current: 1 }
     }
 
     /// Source time of a grid index in ns, rounded to nearest.
@@ -193,6 +235,24 @@ mod tests {
             place_all((25, 1), [0.0, 0.04, 0.16, 0.20]),
             [(0, 0, 1), (1, 0, 1), (2, 1, 2), (5, 0, 1)]
         );
+    }
+
+    #[test]
+    fn a_hole_stays_where_the_container_lets_it() {
+        let place = |holes, times: &[f64]| -> Vec<(i64, u32, u32)> {
+            let mut grid = FrameGrid::new((25, 1)).with(holes);
+            let places = times.iter().map(|t| grid.place((t * SECOND) as i64));
+            places.map(|e| (e.first, e.previous, e.current)).collect()
+        };
+        let times = [0.0, 0.04, 0.16, 0.165, 0.17, 0.24];
+        assert_eq!(
+            place(Holes::Kept, &times),
+            [(0, 0, 1), (1, 0, 1), (4, 0, 1), (5, 0, 1), (6, 0, 0), (6, 0, 1)]
+        );
+        // Half way between two lines it is the one farther from zero.
+        assert_eq!(place(Holes::Kept, &[0.0, 1.22]), [(0, 0, 1), (31, 0, 1)]);
+        assert_eq!(place(Holes::FilledFromZero, &[0.1]), [(0, 2, 2)]);
+        assert_eq!(place(Holes::Filled, &[0.1]), [(3, 0, 1)]);
     }
 
     #[test]

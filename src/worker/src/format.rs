@@ -9,7 +9,7 @@ use hls::TrackFormat;
 /// `tag` is the MP4 sample entry that the plan asks for.
 ///
 /// # Errors
-/// Caps of a codec that has no place in a segment, or that lack what its headers need.
+/// Caps of a codec that has no place in any output, or that lack what its headers need.
 pub fn track_format(caps: &gst::Caps, tag: Option<&str>) -> Result<TrackFormat, String> {
     let structure = caps.structure(0).ok_or("encoded samples without caps")?;
     let number = |field: &str| {
@@ -37,7 +37,7 @@ pub fn track_format(caps: &gst::Caps, tag: Option<&str>) -> Result<TrackFormat, 
                 let tag = tag.and_then(|tag| tag.as_bytes().try_into().ok());
                 Ok(TrackFormat::Hevc { width, height, frame_rate, tag })
             }
-            _ => Err(format!("no place for {name} in a segment")),
+            _ => Err(format!("no place for {name} in the output")),
         };
     }
     let (sample_rate, channels) = (number("rate")?, number("channels")?);
@@ -57,11 +57,16 @@ pub fn track_format(caps: &gst::Caps, tag: Option<&str>) -> Result<TrackFormat, 
                 first_header(structure).unwrap_or_else(|| opus_head(sample_rate, channels));
             Ok(TrackFormat::Opus { opus_head, sample_rate, channels })
         }
+        "audio/x-vorbis" => {
+            let headers = headers(structure).and_then(|headers| headers.try_into().ok());
+            let headers = headers.ok_or("Vorbis without its three headers")?;
+            Ok(TrackFormat::Vorbis { headers, sample_rate, channels })
+        }
         "audio/x-flac" => {
             let header = first_header(structure).ok_or("FLAC without stream header")?;
             Ok(TrackFormat::Flac { streaminfo: streaminfo(&header)?, sample_rate, channels })
         }
-        _ => Err(format!("no place for {name} in a segment")),
+        _ => Err(format!("no place for {name} in the output")),
     }
 }
 
@@ -77,8 +82,12 @@ fn bytes_of(buffer: &gst::Buffer) -> Option<Bytes> {
 }
 
 fn first_header(structure: &gst::StructureRef) -> Option<Bytes> {
+    headers(structure)?.into_iter().next()
+}
+
+fn headers(structure: &gst::StructureRef) -> Option<Vec<Bytes>> {
     let headers = structure.get::<gst::Array>("streamheader").ok()?;
-    bytes_of(&headers.first()?.get::<gst::Buffer>().ok()?)
+    headers.iter().map(|header| bytes_of(&header.get::<gst::Buffer>().ok()?)).collect()
 }
 
 /// An identification header for streams that travel without one (RFC 7845, 5.1); 312 samples at

@@ -335,6 +335,9 @@ fn video_facts(plan: &VideoEncode) -> Facts {
     if plan.colour.as_ref().is_some_and(|tags| tags.matrix == "bt709") {
         facts.insert("colorimetry", "bt709".to_owned());
     }
+    if plan.subtitles.is_some() {
+        facts.insert("subtitles", "true".to_owned());
+    }
     rate_facts(plan, &mut facts);
     let params = encoder_params(plan);
     if !params.is_empty() {

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ffmpeg_args::{
-    Deinterlace, Delivery, Keyframes, Location, Network, StreamRef, StreamSelect, Transcode,
-    VideoAction,
+    Deinterlace, Delivery, FileFormat, Keyframes, Location, Network, Output as Planned, StreamRef,
+    StreamSelect, Subtitles, Transcode, VideoAction,
 };
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use session::{Ending, Fault};
 
+use crate::cadence::Holes;
 use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
 use crate::pace;
@@ -25,6 +26,7 @@ use crate::pipeline::{Output, TrackSettings, build_track};
 use crate::reading::Reading;
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
+use crate::subtitles::{self, Opening};
 use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
 use crate::writer::failed;
@@ -37,6 +39,15 @@ pub struct Gpu<'a> {
     pub devices: &'a [Device],
     /// Whether it may do without.
     pub software: bool,
+}
+
+/// What [`link`] begins with.
+#[derive(Debug)]
+pub struct Inputs {
+    /// One for each input that a stream comes from.
+    pub sources: Vec<Option<Source>>,
+    /// What is burnt into the picture.
+    pub subtitles: Option<Opening>,
 }
 
 /// What [`link`] has built.
@@ -102,10 +113,11 @@ pub fn link(
     stages: &Stages,
     plan: &Transcode,
     gpu: Gpu<'_>,
-    sources: &[Option<Source>],
+    inputs: Inputs,
     gate: &Arc<Gate>,
     output: &SyncSender<Output>,
 ) -> Result<Linked, SourceError> {
+    let sources = &inputs.sources[..];
     let find = |reference: StreamRef, kind| {
         let source = sources.get(reference.input).and_then(Option::as_ref);
         let source = source.ok_or_else(|| SourceError {
@@ -135,6 +147,10 @@ pub fn link(
             fault: Fault::Unsupported,
         });
     }
+    let mut burner = None;
+    if let (Some(opening), Some((source, _))) = (inputs.subtitles, video) {
+        burner = Some(opening.begin(&subtitle_times(plan, sources, source))?);
+    }
     let mut copied = BTreeSet::new();
     let mut announced_end_ns: Option<i64> = None;
     let chains = [
@@ -146,12 +162,18 @@ pub fn link(
         .filter_map(|(graph, found, input)| Some((graph.as_ref()?, found?, input?)));
     for (track, (chain, (source, index), input)) in present.enumerate() {
         let is_video = track == 0 && plan.video.is_some();
+        let mut timeline = timeline(plan, input, source, index);
+        if chain.copied && !encodes_video(plan) && plan.video.is_some() {
+            // A copied picture begins before the start, at a keyframe; copied sound with it.
+            timeline.start_ns = None;
+        }
         let settings = TrackSettings {
             track,
-            timeline: timeline(plan, input, source, index),
+            timeline,
             rate: if is_video { video_rate(plan, source, index) } else { None },
             capped: is_video && cap(plan).is_some(),
             // It is the software deinterlacer that keeps the last field.
+            holes: holes(plan),
             fields: is_video
                 && !chain.decoded_on_gpu
                 && deinterlacing(plan).is_some_and(|how| how.per_field),
@@ -167,6 +189,7 @@ pub fn link(
             halve: is_video
                 && chain.decoded_on_gpu
                 && deinterlacing(plan).is_some_and(|how| !how.per_field),
+            subtitles: burner.clone().filter(|_| is_video),
             gate: Arc::clone(gate),
         };
         if chain.copied {
@@ -256,11 +279,54 @@ fn one_line(graph: &Graph) -> String {
 fn timeline(plan: &Transcode, input: usize, source: &Source, index: usize) -> Timeline {
     let first = source.start_ns();
     // `-ss` counts from the container's first timestamp (contract 2.1.1).
-    let zero = if plan.start_at_zero { first } else { 0 };
-    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first - zero);
+    let start = plan.inputs[input].start_us.map(|start| start as i64 * 1000 + first);
+    let zero = match (plan.source_times, plan.start_at_zero) {
+        (true, true) => first,
+        (true, false) => 0,
+        (false, _) => start.unwrap_or(first),
+    };
+    let start = start.map(|start| start - zero);
     Timeline {
         offset_ns: source.buffer_offset_ns(index) - zero,
         start_ns: start.filter(|_| plan.inputs[input].accurate),
+    }
+}
+
+/// ffmpeg's `-fps_mode auto`, by what the muxer can do and by `-copyts`.
+fn holes(plan: &Transcode) -> Holes {
+    match &plan.output {
+        Planned::Progressive(output) if output.format != FileFormat::FragmentedMp4 => Holes::Kept,
+        _ if plan.source_times => Holes::Filled,
+        _ => Holes::FilledFromZero,
+    }
+}
+
+/// How the times of subtitles relate to those of the picture, which comes from `source`.
+fn subtitle_times(
+    plan: &Transcode,
+    sources: &[Option<Source>],
+    source: &Source,
+) -> subtitles::Times {
+    let input = plan.video.as_ref().map_or(0, |video| video.source.input);
+    let first_of = |source: Option<&Source>| source.map_or(0, Source::start_ns);
+    let start_of = |input: usize| plan.inputs[input].start_us.unwrap_or(0).cast_signed() * 1000;
+    let encode = plan.encoded_video().and_then(|encode| encode.subtitles.as_ref());
+    let (shift_ns, other) = match encode {
+        // The filter behind is said to undo what the times of text and picture differ by.
+        Some(Subtitles::Text(text)) => ((text.shift_seconds * 1e9) as i64, input),
+        Some(Subtitles::Pictures(pictures)) => (0, pictures.source.input),
+        None => (0, input),
+    };
+    let first_other = first_of(sources.get(other).and_then(Option::as_ref));
+    if plan.source_times {
+        let zero_of = |first: i64| if plan.start_at_zero { first } else { 0 };
+        let first = source.start_ns();
+        let start_ns = start_of(input) + first - zero_of(first);
+        subtitles::Times { to_text_ns: 0, to_container_ns: zero_of(first_other), start_ns }
+    } else {
+        // Each input's times count from where it begins to be read.
+        let to_container_ns = first_other + start_of(other);
+        subtitles::Times { to_text_ns: shift_ns, to_container_ns, start_ns: 0 }
     }
 }
 

@@ -10,8 +10,9 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_audio as gst_audio;
 
+use crate::cadence::Holes;
 use crate::disposable::Packing;
-use crate::elements::{Cadence, CadenceConfig, Trim, TrimConfig};
+use crate::elements::{Cadence, CadenceConfig, Subtitles, Trim, TrimConfig};
 use crate::gpu_encoder::{self, Times};
 use crate::graph::{RAW_BUFFERS, TrackGraph};
 use crate::key_sets::KeySets;
@@ -19,6 +20,7 @@ use crate::light;
 use crate::reorder::Reorder;
 use crate::source::{SourceError, make};
 use crate::stages::Node;
+use crate::subtitles::Burner;
 use crate::timeline::{Gate, Timeline, signed_ns};
 use session::Fault;
 
@@ -83,6 +85,8 @@ pub struct TrackSettings {
     pub rate: Option<(u32, u32)>,
     /// The rate is a cap that the command sets.
     pub capped: bool,
+    /// What becomes of holes in the source.
+    pub holes: Holes,
     /// Fields become frames.
     pub fields: bool,
     /// How late a filter before the cadence stamps its frames, ns.
@@ -97,6 +101,8 @@ pub struct TrackSettings {
     pub colorimetry: Option<String>,
     /// One picture of each two that a deinterlacer on a GPU makes is wanted.
     pub halve: bool,
+    /// What is burnt into the picture.
+    pub subtitles: Option<Burner>,
     /// Pause and early end.
     pub gate: Arc<Gate>,
 }
@@ -154,6 +160,7 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             timeline: Timeline { offset_ns, ..settings.timeline },
             rate: settings.rate,
             capped: settings.capped,
+            holes: settings.holes,
             fields: settings.fields,
             keyframes_every: settings.keyframes_every,
             gate: Arc::clone(&settings.gate),
@@ -163,6 +170,8 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             timeline: settings.timeline,
             gate: Arc::clone(&settings.gate),
         });
+    } else if let Some(subtitles) = element.downcast_ref::<Subtitles>() {
+        settings.subtitles.iter().for_each(|burner| subtitles.configure(burner.clone()));
     } else if element.factory().is_some_and(|factory| factory.name().ends_with("deinterlace")) {
         cut_before_start(element, settings.timeline);
         if settings.halve {

@@ -2,22 +2,25 @@
 //!
 //! ```text
 //! control socket ─ reader thread ─┐
-//! appsinks ─ streaming threads ───┼─▶ one channel ─▶ this thread: Segmenter, messages out
+//! appsinks ─ streaming threads ───┼─▶ one channel ─▶ this thread: muxer, messages out
 //! pipeline bus ─ sync handler ────┘
 //! ```
 //!
 //! How a stream ends:
-//! - **End of input**: every track ends, the last segment and the playlist are written: `Complete`.
+//! - **End of input**: every track ends, the last segment and the playlist, or the file's end, are
+//!   written: `Complete`.
 //! - **`Quit`**: the gate lets nothing more into the encoders, which empty themselves; then as
 //!   above: `Quit`.
 //! - **`Quit` while a network input is awaited**: the input is closed, which is its end for whoever
 //!   reads it; then as above, or `Quit` at once if it wasn't even opened.
 //! - **Broken input**: as `Quit`, if anything was decoded: what there is gets written, as ffmpeg
 //!   does at a truncated file. With nothing decoded: `Failed`.
-//! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`.
+//! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`. Of one
+//!   file stays what was written, as with ffmpeg.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -26,21 +29,23 @@ use std::time::{Duration, Instant};
 use ffmpeg_args::Transcode;
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use hls::{Sample, Segmenter};
+use hls::Sample;
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
     WorkerToGateway,
 };
 
 use crate::elements;
-use crate::link::{Gpu, Linked, link, open_sources};
+use crate::link::{Gpu, Inputs, Linked, link, open_sources};
+use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
 use crate::source::describe_error;
 use crate::stages::Stages;
+use crate::subtitles;
 use crate::timeline::Gate;
-use crate::writer::{Writer, failed, write_failed};
+use crate::writer::{Muxer, Writer, failed, write_failed};
 
 /// Time between two progress messages; ffmpeg's own is half a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -74,12 +79,12 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, devices, software } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root } = message else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
-    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu };
+    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
     let ending = Stream::run(order, channel, descriptors);
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
@@ -121,6 +126,7 @@ struct Order<'a> {
     id: StreamId,
     plan: &'a Transcode,
     gpu: Gpu<'a>,
+    proc_root: &'a Path,
 }
 
 /// A running stream.
@@ -130,6 +136,8 @@ struct Stream {
     gate: Arc<Gate>,
     wakes: Receiver<Wake>,
     writer: Writer,
+    /// If a GPU has a part in it.
+    meter: Option<Meter>,
     readings: Vec<Arc<Reading>>,
     reported: Instant,
     quitting: Option<Instant>,
@@ -161,6 +169,7 @@ impl Stream {
                 let ending = stream.drive();
                 // Streaming threads may sit in a full channel; nobody reads it any more.
                 stream.gate.stop();
+                stream.meter.iter_mut().for_each(Meter::read);
                 let Stream { pipeline, wakes, .. } = stream;
                 drop(wakes);
                 let _ = pipeline.set_state(gst::State::Null);
@@ -184,9 +193,9 @@ impl Stream {
         pipeline: &gst::Pipeline,
         order: Order<'_>,
         channel: Channel,
-        opened: Opened,
+        mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, gpu } = order;
+        let Order { stages, id, plan, gpu, proc_root } = order;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -194,6 +203,7 @@ impl Stream {
             .map_err(|_| failed("the pipeline doesn't start", Fault::Worker))?;
         let (wake, wakes) = sync_channel(CHANNEL);
         let socket = Arc::new(channel.socket().try_clone().map_err(worker)?);
+        let subtitles = subtitles::open(plan, &mut opened)?;
         let readings = read_all(opened.inputs)?;
         // A network input may take its time, in which the viewer may go away.
         listen(channel, wake.clone(), readings.clone());
@@ -201,21 +211,24 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
         let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
+        let inputs = Inputs { sources, subtitles };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
         let linked =
-            link(pipeline, stages, plan, gpu, &sources, &gate, &send).map_err(Ending::from)?;
+            link(pipeline, stages, plan, gpu, inputs, &gate, &send).map_err(Ending::from)?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
-        let writer =
+        let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
+        writer.expected_end_ns = linked.announced_end_ns;
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
             gate,
             wakes,
             writer,
+            meter: linked.node.is_some().then(|| Meter::new(proc_root, Arc::clone(&socket))),
             readings,
             reported: Instant::now(),
             quitting: None,
@@ -294,7 +307,7 @@ impl Stream {
     /// Takes no more input beyond the horizon. What is on its way between input and writer comes
     /// through all the same.
     fn hold(&self) {
-        let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) else {
+        let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) else {
             return;
         };
         let held = self.horizon.is_some_and(|horizon| position(&counters) >= horizon);
@@ -311,7 +324,7 @@ impl Stream {
     }
 
     fn finish(&mut self) -> Ending {
-        let counters = match self.writer.segmenter.take().map(Segmenter::finish) {
+        let counters = match self.writer.muxer.take().map(Muxer::finish) {
             Some(Ok(counters)) => counters,
             Some(Err(error)) => return write_failed(&error),
             None if self.quitting.is_some() && self.broken_input.is_none() => return Ending::Quit,
@@ -340,8 +353,8 @@ impl Stream {
     }
 
     fn abort(&mut self, ending: Ending) -> Ending {
-        if let Some(segmenter) = self.writer.segmenter.take() {
-            segmenter.abort();
+        if let Some(muxer) = self.writer.muxer.take() {
+            muxer.abort();
         }
         ending
     }
@@ -357,7 +370,8 @@ impl Stream {
             waiting: waiting || self.gate.is_timing() || self.gate.is_held(),
         };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
-        if let Some(counters) = self.writer.segmenter.as_ref().map(Segmenter::counters) {
+        self.meter.iter_mut().for_each(Meter::read);
+        if let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) {
             self.send_progress(&counters);
         }
     }

@@ -4,16 +4,23 @@
 //! filters differ from those a viewer of plain ffmpeg gets. The library is in memory anyway: the
 //! decoders of gst-libav bring it along.
 //!
-//! Invariants: with `canvas` the only unsafe code of the worker is here; a [`Scaler`] never reads or
-//! writes beyond the planes it is given, because their lengths are checked against the strides
-//! first.
+//! Invariants: the only unsafe code of the worker is here, in `canvas`, and in `subtitles::libass` and
+//! `subtitles::libav`; a [`Scaler`] never reads or writes beyond the planes it is given, because
+//! their lengths are checked against the strides first.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_double, c_int, c_uint};
 use std::ptr::{self, NonNull};
 
-/// `SWS_BICUBIC`: what ffmpeg's scale filter uses unless told otherwise.
-const BICUBIC: c_int = 4;
+/// How pixels between pixels are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// `SWS_FAST_BILINEAR`.
+    FastBilinear = 1,
+    /// `SWS_BICUBIC`: what ffmpeg's scale filter uses unless told otherwise.
+    Bicubic = 4,
+}
+
 const PLANES: usize = 4;
 
 #[repr(C)]
@@ -86,8 +93,13 @@ pub struct Scaler {
 unsafe impl Send for Scaler {}
 
 impl Scaler {
-    /// A scaler; `None` if libswscale doesn't know a format or refuses the sizes.
+    /// A bicubic scaler; `None` if libswscale doesn't know a format or refuses the sizes.
     pub fn new(source: Picture, target: Picture) -> Option<Self> {
+        Self::by(Filter::Bicubic, source, target)
+    }
+
+    /// A scaler with this filter; `None` as above.
+    pub fn by(filter: Filter, source: Picture, target: Picture) -> Option<Self> {
         let int = |value: u32| c_int::try_from(value).ok();
         // SAFETY: the names are NUL-terminated.
         let (from, to) = unsafe {
@@ -105,7 +117,7 @@ impl Scaler {
                 int(target.width)?,
                 int(target.height)?,
                 to,
-                BICUBIC,
+                filter as c_int,
                 ptr::null_mut(),
                 ptr::null_mut(),
                 ptr::null(),

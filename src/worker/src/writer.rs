@@ -1,15 +1,15 @@
-//! Encoded tracks on their way into the segment writer.
+//! Encoded tracks on their way into the writer of segments, or of one file.
 //!
-//! The segmenter wants all formats at once, and they are known only with each track's first
-//! sample; until then samples wait here.
+//! It wants all formats at once, and they are known only with each track's first sample; until then
+//! samples wait here.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{Output, Transcode};
 use gstreamer as gst;
-use hls::{Sample, Segmenter, Track, WriteError};
+use hls::{Counters, Progressive, Sample, Segmenter, Timing, Track, WriteError};
 use session::{Ending, Fault, WorkerToGateway};
 
 use crate::format::track_format;
@@ -19,7 +19,58 @@ use crate::source::SourceError;
 /// about as much (`-max_muxing_queue_size`, `-muxing_queue_data_threshold`).
 const MOST_WAITING: usize = 64 << 20;
 
-/// Tracks on their way into the segmenter, which can only be made once all formats are known.
+/// Who writes the samples.
+#[derive(Debug)]
+pub enum Muxer {
+    /// Segments and a playlist.
+    Segments(Box<Segmenter>),
+    /// One file, which is read while it grows.
+    File(Box<Progressive>),
+}
+
+impl Muxer {
+    fn push(&mut self, sample: Sample) -> Result<(), WriteError> {
+        match self {
+            Self::Segments(segmenter) => segmenter.push(sample),
+            Self::File(file) => file.push(sample),
+        }
+    }
+
+    fn end_track(&mut self, track: usize) -> Result<(), WriteError> {
+        match self {
+            Self::Segments(segmenter) => segmenter.end_track(track),
+            Self::File(file) => file.end_track(track),
+        }
+    }
+
+    /// Writes what there is, and the end.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub fn finish(self) -> Result<Counters, WriteError> {
+        match self {
+            Self::Segments(segmenter) => segmenter.finish(),
+            Self::File(file) => file.finish(),
+        }
+    }
+
+    /// Breaks off. Half a segment goes; of a file stays what was written, as with ffmpeg.
+    pub fn abort(self) {
+        if let Self::Segments(segmenter) = self {
+            segmenter.abort();
+        }
+    }
+
+    /// What went through so far.
+    pub fn counters(&self) -> Counters {
+        match self {
+            Self::Segments(segmenter) => segmenter.counters(),
+            Self::File(file) => file.counters(),
+        }
+    }
+}
+
+/// Tracks on their way into a muxer, which can only be made once all formats are known.
 pub struct Writer {
     formats: Vec<Option<hls::TrackFormat>>,
     ended: BTreeSet<usize>,
@@ -27,9 +78,11 @@ pub struct Writer {
     waiting: Vec<Sample>,
     waiting_bytes: usize,
     /// Once there is one.
-    pub segmenter: Option<Segmenter>,
+    pub muxer: Option<Muxer>,
     directory: Option<OwnedFd>,
     plan: Transcode,
+    /// When the output should end, ns of its own time, if the inputs say.
+    pub expected_end_ns: Option<i64>,
     tag: String,
     socket: Arc<OwnedFd>,
     /// Set by `Quit`: an output in which a track is missing isn't begun any more. Its headers
@@ -75,7 +128,8 @@ impl Writer {
             copied,
             waiting: Vec::new(),
             waiting_bytes: 0,
-            segmenter: None,
+            muxer: None,
+            expected_end_ns: None,
             directory: Some(directory),
             plan: plan.clone(),
             tag,
@@ -86,7 +140,7 @@ impl Writer {
 
     /// Whether any sample has come.
     pub fn has_begun(&self) -> bool {
-        self.segmenter.is_some() || !self.waiting.is_empty()
+        self.muxer.is_some() || !self.waiting.is_empty()
     }
 
     /// Whether every track has ended. A copied track is stopped without an end, so on `Quit` it
@@ -114,7 +168,7 @@ impl Writer {
     /// # Errors
     /// What the segment writer reports, or that a track has none while the others fill the memory.
     pub fn push(&mut self, sample: Sample) -> Result<(), Ending> {
-        if self.segmenter.is_none() {
+        if self.muxer.is_none() {
             self.waiting_bytes += sample.data.len();
             self.waiting.push(sample);
             if self.waiting_bytes > MOST_WAITING {
@@ -123,8 +177,8 @@ impl Writer {
             }
             return self.open();
         }
-        match &mut self.segmenter {
-            Some(segmenter) => segmenter.push(sample).map_err(|error| write_failed(&error)),
+        match &mut self.muxer {
+            Some(muxer) => muxer.push(sample).map_err(|error| write_failed(&error)),
             None => Ok(()),
         }
     }
@@ -135,13 +189,13 @@ impl Writer {
     /// As [`push`](Self::push).
     pub fn end(&mut self, track: usize) -> Result<(), Ending> {
         self.ended.insert(track);
-        match &mut self.segmenter {
-            Some(segmenter) => segmenter.end_track(track).map_err(|error| write_failed(&error)),
+        match &mut self.muxer {
+            Some(muxer) => muxer.end_track(track).map_err(|error| write_failed(&error)),
             None => self.open(),
         }
     }
 
-    /// Makes the segmenter once every track has a format or has ended without a sample.
+    /// Makes the muxer once every track has a format or has ended without a sample.
     fn open(&mut self) -> Result<(), Ending> {
         let known = |(track, format): (usize, &Option<hls::TrackFormat>)| {
             format.is_some() || self.ended.contains(&track)
@@ -164,10 +218,25 @@ impl Writer {
         if tracks.len() < self.formats.len() && numbers[0].is_none() {
             return Err(failed("the picture has no frames", Fault::Input));
         }
-        let Some(output) = self.plan.output.hls().cloned() else {
-            return Err(failed("progressive output isn't written here", Fault::Unsupported));
+        let mut muxer = match self.muxer(tracks).map_err(|error| write_failed(&error))? {
+            Some(muxer) => muxer,
+            None => return Ok(()),
         };
-        let Some(directory) = self.directory.take() else { return Ok(()) };
+        for sample in self.waiting.drain(..) {
+            muxer.push(sample).map_err(|error| write_failed(&error))?;
+        }
+        for track in &self.ended {
+            if let Some(number) = numbers[*track] {
+                muxer.end_track(number).map_err(|error| write_failed(&error))?;
+            }
+        }
+        self.muxer = Some(muxer);
+        Ok(())
+    }
+
+    /// The muxer of the plan's output; `None` if there was one before.
+    fn muxer(&mut self, tracks: Vec<Track>) -> Result<Option<Muxer>, WriteError> {
+        let Some(directory) = self.directory.take() else { return Ok(None) };
         let socket = Arc::clone(&self.socket);
         let observer = move |event| {
             let message = match event {
@@ -178,18 +247,21 @@ impl Writer {
             };
             let _ = session::send(socket.as_fd(), &message, &[]);
         };
-        let mut segmenter = Segmenter::new(directory, output, tracks, &self.tag, observer)
-            .map_err(|error| write_failed(&error))?;
-        for sample in self.waiting.drain(..) {
-            segmenter.push(sample).map_err(|error| write_failed(&error))?;
-        }
-        for track in &self.ended {
-            if let Some(number) = numbers[*track] {
-                segmenter.end_track(number).map_err(|error| write_failed(&error))?;
+        Ok(Some(match &self.plan.output {
+            Output::Hls(output) => {
+                let output = output.clone();
+                let segmenter = Segmenter::new(directory, output, tracks, &self.tag, observer)?;
+                Muxer::Segments(Box::new(segmenter))
             }
-        }
-        self.segmenter = Some(segmenter);
-        Ok(())
+            Output::Progressive(output) => {
+                let timing = Timing {
+                    source_times: self.plan.source_times,
+                    expected_end_ns: self.expected_end_ns,
+                };
+                let file = Progressive::new(directory, output, timing, &tracks, observer)?;
+                Muxer::File(Box::new(file))
+            }
+        }))
     }
 }
 

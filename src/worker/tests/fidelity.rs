@@ -401,6 +401,9 @@ cases! {
     surround_to_stereo_seek:  "surround.mkv", "015", "ss=6.006";
     surround_kept:            "surround.mp4", "015", "-ac=6 -ab=384000";
     surround_copied:          "surround.ts", "015", "-codec:a:0=copy -ac= -ab= -af=";
+    mixed_by_formula:         "surround.mkv", "015", "-af=pan=stereo|c0=0.5*c2+0.707*c0+0.707*c4+0.5*c3|c1=0.5*c2+0.707*c1+0.707*c5+0.5*c3,volume=2";
+    mixed_by_formula_seek:    "surround.mkv", "015", "ss=6.006 -af=pan=stereo|FL=0.5*FC+0.707*FL|FR=0.5*FC+0.707*FR";
+    to_mp3_by_quality:        "film.mkv", "015", "-codec:a:0=libmp3lame -ab= -qscale:a=2";
     to_ac3:                   "film.mkv", "015", "-codec:a:0=ac3";
     to_eac3:                  "film.mkv", "015", "-codec:a:0=eac3 ss=3";
     to_mp3:                   "film.mkv", "015", "-codec:a:0=libmp3lame";

@@ -58,7 +58,8 @@ impl Node {
         // on a busy machine that takes longer than a viewer should wait.
         let text = format!(
             "[worker]\nwarm = 0\n[http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
-             [streams]\naccept_seconds = 25\n{streams}"
+             proc_root = '{}'\n[streams]\naccept_seconds = 25\n{streams}",
+            folder.path().join("proc").display()
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("gateway.log")).unwrap();
@@ -175,6 +176,26 @@ impl Node {
         serde_json::from_str(body).unwrap()
     }
 
+    /// Value of a series in `/metrics`.
+    pub fn value(&self, series: &str) -> Option<f64> {
+        let page = self.page("/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
+    }
+
+    /// Seconds that the drivers of all workers so far say their codecs took.
+    pub fn codec_seconds(&self) -> f64 {
+        let names = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let accounts = names.filter(|path| path.extension().is_some_and(|e| e == "json"));
+        let seconds = |path: PathBuf| {
+            let text = fs::read_to_string(path).unwrap();
+            let account: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let of = |engine: &str| account[engine]["seconds"].as_f64().unwrap();
+            of("decode") + of("encode")
+        };
+        accounts.map(seconds).sum()
+    }
+
     /// Waits for a line of `/metrics`.
     pub fn metric(&self, line: &str) {
         self.until(line, || self.page("/metrics").lines().any(|other| other == line));
@@ -210,6 +231,9 @@ fn worker(folder: &Path, machine: &VirtualMachine) -> PathBuf {
     let mut text = String::from("#!/bin/sh\n");
     for (name, value) in machine.environment() {
         text.push_str(&format!("export {name}='{value}'\n"));
+    }
+    for (name, file) in [("SOFTVA_PROC", "proc"), ("SOFTVA_ACCOUNT", "account-%p.json")] {
+        text.push_str(&format!("export {name}='{}'\n", folder.join(file).display()));
     }
     let (fault, probes) = (folder.join("fault"), folder.join("probes"));
     text.push_str(&format!(

@@ -1,6 +1,6 @@
 //! A request's filters, in the spelling of each vendor and version (contract 2.5).
 
-use crate::recipe::{Backend, Recipe, Tone, Version};
+use crate::recipe::{Backend, Burn, Recipe, Tone, Version};
 
 impl Recipe {
     pub fn chain(&self, backend: Backend) -> String {
@@ -14,20 +14,62 @@ impl Recipe {
                 format!("setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc")
             }
         }];
-        filters.extend(self.deinterlacer(backend));
-        if backend == Backend::AmdVulkan && self.tone.is_some() {
+        let vulkan = backend == Backend::AmdVulkan && (self.tone.is_some() || self.burn.is_some());
+        let mut late = None;
+        if vulkan {
             filters.push(self.through_vulkan());
+            if self.burn.is_none() {
+                filters.push("hwmap=derive_device=vaapi,format=vaapi".to_owned());
+                filters.push("scale_vaapi=format=nv12".to_owned());
+                late = self.deinterlacer(backend);
+            }
         } else {
+            filters.extend(self.deinterlacer(backend));
             filters.extend(self.turner(backend));
             filters.extend(self.scaler(backend));
             filters.extend(self.tone.as_ref().map(|tone| self.mapper(backend, tone)));
         }
-        filters.extend(self.way_to_encoder(backend).map(str::to_owned));
+        filters.extend(late);
+        if self.burn.is_some() && !backend.has_planes() {
+            filters.extend(self.way_to_memory(backend).map(str::to_owned));
+            if let Some(text) = self.drawn(backend) {
+                filters.push(text);
+                filters.extend(self.way_back(backend).map(str::to_owned));
+            }
+        } else {
+            filters.extend(self.way_to_encoder(backend).map(str::to_owned));
+        }
         if let Some((text, _)) = self.rate {
             let late = self.interlaced.is_some() && self.version == Version::V12;
             filters.insert(if late { filters.len() } else { 0 }, format!("fps={text}"));
         }
         filters.join(",")
+    }
+
+    /// To where subtitles are drawn or laid over.
+    fn way_to_memory(&self, backend: Backend) -> Option<&'static str> {
+        let pictures = matches!(self.burn, Some(Burn::Pictures { .. }));
+        match (backend, &self.tone) {
+            (Backend::I965 | Backend::AmdLegacy, None) | (Backend::I965, Some(_)) => {
+                Some(if pictures { "hwdownload,format=nv12" } else { "hwmap,format=nv12" })
+            }
+            (Backend::VaapiUpload | Backend::AmdLegacy | Backend::QsvUpload, Some(_)) => {
+                Some("hwdownload,format=nv12")
+            }
+            (Backend::VaapiDownload, _) => Some("hwmap=mode=read,format=nv12"),
+            (Backend::NvencUpload, Some(_)) => Some("hwdownload,format=yuv420p"),
+            _ => None,
+        }
+    }
+
+    /// From there to the encoder, behind text.
+    fn way_back(&self, backend: Backend) -> Option<&'static str> {
+        match (backend, &self.tone) {
+            (Backend::I965, _) | (Backend::AmdLegacy, None) => Some("hwmap,format=vaapi"),
+            (Backend::VaapiUpload | Backend::AmdLegacy, _) => Some("hwupload_vaapi"),
+            (Backend::VaapiLegacy, _) => Some("hwupload=derive_device=vaapi"),
+            _ => None,
+        }
     }
 
     fn old_chain(&self, backend: Backend) -> String {
@@ -39,6 +81,7 @@ impl Recipe {
             filters.extend(self.interlaced.map(|twice| format!("yadif={}:-1:0", u8::from(twice))));
             filters.extend(self.size.map(|(w, h)| format!("scale={w}:{h}")));
             filters.push("format=yuv420p".to_owned());
+            filters.extend(self.drawn(backend));
         } else {
             filters.push("format=nv12|vaapi,hwupload".to_owned());
             filters.extend(self.deinterlacer(backend));
@@ -181,7 +224,6 @@ impl Recipe {
 
     /// AMD's way: turns, scales and maps tones on Vulkan.
     fn through_vulkan(&self) -> String {
-        let tone = self.tone.as_ref().expect("a tone mapping");
         let mut filters = vec!["hwmap=derive_device=drm,format=drm_prime".to_owned()];
         if self.version == Version::V10_9 {
             filters = vec!["hwmap=derive_device=vulkan,format=vulkan".to_owned()];
@@ -193,18 +235,23 @@ impl Recipe {
             });
         }
         let size = self.size.map(|(w, h)| format!(":w={w}:h={h}")).unwrap_or_default();
-        let curve = match tone.curve {
-            "bt2390" => "bt.2390",
-            "none" => "clip",
-            other => other,
-        };
-        let range = if tone.limited { ":range=tv" } else { "" };
-        filters.push(format!(
-            "libplacebo=upscaler=none:downscaler=none{size}:format=bgra:tonemapping={curve}:\
-             peak_detect=0:color_primaries=bt709:color_trc=bt709:colorspace=bt709{range}"
-        ));
-        filters.push("format=vulkan,hwmap=derive_device=vaapi,format=vaapi".to_owned());
-        filters.push("scale_vaapi=format=nv12".to_owned());
+        let mapped = self.tone.as_ref().map(|tone| {
+            let curve = match tone.curve {
+                "bt2390" => "bt.2390",
+                "none" => "clip",
+                other => other,
+            };
+            let range = if tone.limited { ":range=tv" } else { "" };
+            format!(
+                ":tonemapping={curve}:peak_detect=0:color_primaries=bt709:color_trc=bt709:\
+                 colorspace=bt709{range}"
+            )
+        });
+        let mapped = mapped.unwrap_or_default();
+        filters.push(format!("libplacebo=upscaler=none:downscaler=none{size}:format=bgra{mapped}"));
+        if self.version > Version::V10_9 || self.burn.is_none() {
+            filters.push("format=vulkan".to_owned());
+        }
         filters.join(",")
     }
 

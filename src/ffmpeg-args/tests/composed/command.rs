@@ -4,7 +4,11 @@ use std::ffi::OsString;
 
 use ffmpeg_args::split_command_line;
 
-use crate::recipe::{Backend, ID, Picture, Recipe, Sound, Version};
+use crate::recipe::{Backend, Burn, ID, Origin, Picture, Recipe, Sound, Version, Written};
+
+pub const TUNER: &str = "http://192.0.2.3:8096/LiveTv/LiveStreamFiles/0f0d/stream.ts";
+pub const CHANNEL: &str = "https://cdn.example.org/v1/channel/playlist.m3u8?token=1";
+pub const CAMERA: &str = "rtsp://192.0.2.4/stream1";
 
 impl Recipe {
     pub fn argv(&self) -> Vec<OsString> {
@@ -13,6 +17,14 @@ impl Recipe {
 
     /// The string as Jellyfin writes it, gaps of empty pieces included.
     pub fn command(&self) -> String {
+        match (self.written, self.picture) {
+            (Written::Segments, _) => self.segments(),
+            (Written::File(extension), Picture::None) => self.music(extension),
+            (Written::File(extension), _) => self.film(extension),
+        }
+    }
+
+    fn segments(&self) -> String {
         let extension = if self.fmp4 { "mp4" } else { "ts" };
         let container = if self.fmp4 {
             format!("fmp4 -hls_fmp4_init_filename \"{ID}-1.mp4\"")
@@ -44,12 +56,69 @@ impl Recipe {
         )
     }
 
+    fn film(&self, extension: &str) -> String {
+        let format = match extension {
+            "mp4" => " -f mp4 -movflags frag_keyframe+empty_moov+delay_moov",
+            _ => "",
+        };
+        format!(
+            "{} {} {} {} -map_metadata -1 -map_chapters -1 -threads 0 {}{format} \
+             -y \"/cache/transcodes/{ID}.{extension}\"",
+            self.modifier(),
+            self.inputs(),
+            self.maps(),
+            self.film_video(extension),
+            self.audio(),
+        )
+    }
+
+    fn film_video(&self, extension: &str) -> String {
+        let (cancelled, filters) = self.filters();
+        let zero = if self.plane_input() { "" } else { " -start_at_zero" };
+        let times = match self.copy_times {
+            true => format!(" -copyts -avoid_negative_ts disabled{zero}"),
+            false => String::new(),
+        };
+        let Picture::Encode(backend) = self.picture else {
+            let codec = if self.hevc { "hevc" } else { "h264" };
+            let framing = match extension {
+                "ts" => format!(" -bsf:v {codec}_mp4toannexb"),
+                _ => String::new(),
+            };
+            let flags = if self.copy_times { "" } else { " -fflags +genpts" };
+            return format!("-codec:v:0 copy{framing}{times}{flags}");
+        };
+        let rate = self.rate.map(|(text, _)| format!(" -r {text}")).unwrap_or_default();
+        format!(
+            "{cancelled}-codec:v:0 {} -force_key_frames \"expr:gte(t,n_forced*5)\"{filters}{times}\
+             {}{}{rate}{}{}",
+            self.encoder(backend),
+            if self.has_low_power() { " -low_power 1" } else { "" },
+            self.rate_control(backend),
+            self.profile(backend),
+            self.params(backend),
+        )
+    }
+
+    fn music(&self, extension: &str) -> String {
+        let codec = self.audio_encoder();
+        let rate = match self.sound {
+            Sound::Copy => " -ab 256000",
+            _ => self.audio_rate(),
+        };
+        let flags = if extension == "m4a" { " -movflags empty_moov+delay_moov" } else { "" };
+        format!(
+            "{} {} -threads 0 -vn{rate} -ac 2 -acodec {codec} -ar 48000{flags} -id3v2_version 3 \
+             -write_id3v1 1 -y \"/cache/transcodes/{ID}.{extension}\"",
+            self.modifier(),
+            self.files(),
+        )
+    }
+
     fn seek(&self) -> String {
-        let Some(start) = self.start else { return String::new() };
-        let seconds = start * self.seconds();
-        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        let Some(time) = self.seek_time() else { return String::new() };
         let exact = if self.seeks_inexactly() { " -noaccurate_seek" } else { "" };
-        format!("-ss {hours:02}:{minutes:02}:{:02}.250{exact}", seconds % 60)
+        format!("-ss {time}{exact}")
     }
 
     fn modifier(&self) -> String {
@@ -58,13 +127,45 @@ impl Recipe {
             Version::V10_8 => "-analyzeduration 200M",
             _ => "-analyzeduration 200M -probesize 1G",
         };
-        let flags = if self.picture == Picture::Copy { " -fflags +genpts" } else { "" };
-        format!("{size} {}{flags} -f matroska,webm", self.seek())
+        let agent = match self.origin {
+            Origin::Playlist => " -user_agent \"Mozilla/5.0 (X11)\" -referer \"https://host/\"",
+            Origin::Camera => " -rtsp_transport tcp+udp -rtsp_flags prefer_tcp",
+            _ => "",
+        };
+        let catchup = |rate| match self.version {
+            Version::V12 => format!(" -readrate_catchup {rate}"),
+            _ => String::new(),
+        };
+        let pace = match (self.paced, self.origin) {
+            (false, _) => String::new(),
+            (true, Origin::Tuner) => format!(" -re{}", catchup(100)),
+            (true, _) => format!(" -readrate 10{}", catchup(1000)),
+        };
+        let flags = match (self.picture, self.origin.is_network()) {
+            (_, true) => " -fflags +igndts+genpts",
+            (Picture::Copy, _) => " -fflags +genpts",
+            _ => "",
+        };
+        let format = match self.origin {
+            _ if self.picture == Picture::None && self.is_file() => "",
+            Origin::File | Origin::Disc => " -f matroska,webm",
+            Origin::Tuner => " -f mpegts",
+            Origin::Playlist => " -f hls",
+            Origin::Camera => "",
+        };
+        let again = match self.origin {
+            Origin::Tuner => {
+                " -stream_loop -1 -reconnect_at_eof 1 -reconnect_streamed 1 -reconnect_delay_max 2"
+            }
+            _ => "",
+        };
+        format!("{size}{agent} {}{pace}{flags}{format}{again}", self.seek())
     }
 
     fn inputs(&self) -> String {
         let Picture::Encode(backend) = self.picture else { return self.files() };
         if self.version == Version::V10_7 {
+            // Text alone is drawn, which needs no canvas.
             let device = "-vaapi_device /dev/dri/renderD128";
             return match backend {
                 Backend::Software => self.files(),
@@ -73,7 +174,7 @@ impl Recipe {
                 }
             };
         }
-        let device = self.device(backend);
+        let device = format!("{}{}", self.device(backend), self.canvas());
         // Up to 10.9 whatever touches a GPU is never turned.
         let gpu = backend != Backend::Software;
         let rotate = match self.version {
@@ -126,20 +227,69 @@ impl Recipe {
         }
     }
 
-    fn files(&self) -> String {
-        let second = match self.sound {
-            Sound::External => format!(" {} -i \"/media/{}.de.ac3\"", self.seek(), self.title),
+    fn canvas(&self) -> String {
+        let (width, height) = self.canvas_size();
+        match self.burn {
+            Some(Burn::Pictures { canvas: true, .. }) => format!(" -canvas_size {width}x{height}"),
             _ => String::new(),
-        };
-        format!("-i file:\"/media/{}.mkv\"{second}", self.title)
+        }
     }
 
-    fn maps(&self) -> &'static str {
-        match (self.picture, self.sound) {
-            (Picture::None, _) => "",
-            (_, Sound::None) => "-map 0:0 -map -0:a -map -0:s",
-            (_, Sound::External) => "-map 0:0 -map 1:0 -map -0:s",
-            _ => "-map 0:0 -map 0:3 -map -0:s",
+    fn files(&self) -> String {
+        let title = &self.title;
+        let film = match self.origin {
+            Origin::File => format!("file:\"/media/{title}.mkv\""),
+            Origin::Disc => format!("concat:\"/media/{title}1.vob|/media/{title}2.vob\""),
+            Origin::Tuner => format!("\"{TUNER}\""),
+            Origin::Playlist => format!("\"{CHANNEL}\""),
+            Origin::Camera => format!("\"{CAMERA}\""),
+        };
+        let plane = match self.plane_input() {
+            true => format!(
+                " -analyzeduration 200M {}{} -i file:\"/media/{title}.sup\"",
+                self.seek(),
+                self.canvas()
+            ),
+            false => String::new(),
+        };
+        let sound = match self.sound {
+            Sound::External => format!(" {} -i \"/media/{title}.de.ac3\"", self.seek()),
+            _ => String::new(),
+        };
+        format!("-i {film}{plane}{sound}")
+    }
+
+    fn maps(&self) -> String {
+        if self.picture == Picture::None {
+            return String::new();
+        }
+        if !self.is_mapped() {
+            return "-sn".to_owned();
+        }
+        let sound = match (self.sound, self.plane_input()) {
+            (Sound::None, _) => "-map -0:a",
+            (Sound::External, false) => "-map 1:0",
+            (Sound::External, true) => "-map 2:0",
+            _ => "-map 0:3",
+        };
+        let subtitles = match self.burn {
+            None => " -map -0:s",
+            Some(Burn::Pictures { external: true, .. }) => " -map 1:0 -sn",
+            Some(_) => "",
+        };
+        format!("-map 0:0 {sound}{subtitles}")
+    }
+
+    /// Filters, and the map that a graph of them cancels.
+    fn filters(&self) -> (&'static str, String) {
+        let Picture::Encode(backend) = self.picture else { return ("", String::new()) };
+        let chain = self.chain(backend);
+        match self.plane(backend) {
+            None => ("", format!(" -vf \"{chain}\"")),
+            Some((plane, overlay)) => {
+                let graph = format!("{plane}[sub];[0:0]{chain}[main];[main][sub]{overlay}");
+                ("-map -0:0 ", format!(" -filter_complex \"{graph}\""))
+            }
         }
     }
 
@@ -155,9 +305,10 @@ impl Recipe {
             Picture::Encode(backend) => backend,
         };
         let rate = self.rate.map(|(text, _)| format!(" -r {text}")).unwrap_or_default();
-        let subtitles = if self.subtitles { " -start_at_zero" } else { "" };
+        let zero = self.subtitles && !self.plane_input();
+        let (cancelled, filters) = self.filters();
         format!(
-            "-codec:v:0 {}{tag}{}{}{rate}{}{}{}{} -vf \"{}\"{subtitles}{}",
+            "{cancelled}-codec:v:0 {}{tag}{}{}{rate}{}{}{}{}{filters}{}{}",
             self.encoder(backend),
             if self.has_low_power() { " -low_power 1" } else { "" },
             self.rate_control(backend),
@@ -165,7 +316,7 @@ impl Recipe {
             self.params(backend),
             self.keyframe_rule(backend),
             self.time_base(),
-            self.chain(backend),
+            if zero { " -start_at_zero" } else { "" },
             self.event_flags(),
         )
     }
@@ -240,23 +391,41 @@ impl Recipe {
     fn audio(&self) -> String {
         let codec = match self.sound {
             Sound::None => return String::new(),
-            Sound::Copy => "copy",
+            _ => self.audio_encoder(),
+        };
+        let head = if self.picture == Picture::None { "-vn -acodec " } else { "-codec:a:0 " };
+        if self.sound == Sound::Copy {
+            return format!("{head}{codec}");
+        }
+        // A formula says how many channels there are.
+        let channels = if self.formula.is_some() { "" } else { " -ac 2" };
+        let formula = self.formula.map(|(text, ..)| format!("{text},")).unwrap_or_default();
+        let shift =
+            self.shift().map(|seconds| format!(",asetpts=PTS-{seconds}/TB")).unwrap_or_default();
+        let filter = match self.picture {
+            Picture::None => String::new(),
+            _ => format!(" -af \"{formula}volume=2{shift}\""),
+        };
+        format!("{head}{codec}{channels}{} -ar 48000{filter}", self.audio_rate())
+    }
+
+    fn audio_encoder(&self) -> &'static str {
+        match self.sound {
+            Sound::None | Sound::Copy => "copy",
             Sound::Aac | Sound::AacVbr => "libfdk_aac",
             Sound::Mp3Average => "libmp3lame",
             Sound::Opus => "libopus -strict -2",
+            Sound::Vorbis => "libvorbis",
             Sound::External => "aac",
-        };
-        let rate = match self.sound {
-            Sound::Copy => return format!("{}{codec}", self.audio_head()),
-            Sound::AacVbr => " -vbr:a 5",
-            Sound::Mp3Average => " -abr:a 1 -b:a 256000",
-            _ => " -ab 256000",
-        };
-        let filter = if self.picture == Picture::None { "" } else { " -af \"volume=2\"" };
-        format!("{}{codec} -ac 2{rate} -ar 48000{filter}", self.audio_head())
+        }
     }
 
-    fn audio_head(&self) -> &'static str {
-        if self.picture == Picture::None { "-vn -acodec " } else { "-codec:a:0 " }
+    fn audio_rate(&self) -> &'static str {
+        match self.sound {
+            Sound::AacVbr => " -vbr:a 5",
+            Sound::Mp3Average => " -abr:a 1 -b:a 256000",
+            Sound::Vorbis => " -qscale:a 6",
+            _ => " -ab 256000",
+        }
     }
 }

@@ -1,26 +1,69 @@
 //! The plan that a request must become.
 
 use ffmpeg_args::{
-    Audio, AudioAction, AudioCodec, AudioEncode, ColourTags, Container, Deinterlace, HdrTransfer,
-    HlsOutput, Input, Keyframes, Location, Output, PlaylistType, RateControl, Scale, StreamRef,
+    Audio, AudioAction, AudioCodec, AudioEncode, ColourTags, Container, Deinterlace, Delivery,
+    FileFormat, HdrTransfer, HlsOutput, Input, Keyframes, Location, Mix, MixedChannel, Network,
+    Output, PlaylistType, ProgressiveOutput, RateControl, Scale, SourceChannel, StreamRef,
     StreamSelect, ToneCurve, ToneMap, Transcode, Turn, Video, VideoAction, VideoCodec, VideoEncode,
 };
 
-use crate::recipe::{Backend, ID, Picture, Recipe, Sound, Tone, Version};
+use crate::command::{CAMERA, CHANNEL, TUNER};
+use crate::recipe::{Backend, ID, Origin, Picture, Recipe, Sound, Tone, Version, Written};
 
 impl Recipe {
     /// The plan that this request must become.
     pub fn expected(&self) -> Transcode {
-        let input = |extension: &str, format: Option<&str>| Input {
-            location: Location::File(format!("/media/{}{extension}", self.title).into()),
+        let input = |location: Location, format: Option<&str>| Input {
+            location,
             read_rate: None,
             format: format.map(str::to_owned),
             start_us: self.start.map(|start| start * self.seconds() * 1_000_000 + 250_000),
             accurate: !self.seeks_inexactly(),
         };
-        let mut inputs = vec![input(".mkv", Some("matroska,webm"))];
+        let file =
+            |extension: &str| Location::File(format!("/media/{}{extension}", self.title).into());
+        let alone = self.picture == Picture::None && self.is_file();
+        let named = |format: &'static str| (!alone).then_some(format);
+        let film = match self.origin {
+            Origin::File => input(file(".mkv"), named("matroska,webm")),
+            Origin::Disc => {
+                let part = |part: u8| format!("/media/{}{part}.vob", self.title).into();
+                input(Location::Files(vec![part(1), part(2)]), named("matroska,webm"))
+            }
+            Origin::Tuner => input(
+                network(
+                    TUNER,
+                    "-stream_loop -1 -reconnect_at_eof 1 -reconnect_streamed 1 \
+                     -reconnect_delay_max 2",
+                    Delivery::Bytes,
+                ),
+                Some("mpegts"),
+            ),
+            Origin::Playlist => input(
+                network(
+                    CHANNEL,
+                    "-user_agent Mozilla/5.0_(X11) -referer https://host/",
+                    Delivery::Remuxed,
+                ),
+                Some("hls"),
+            ),
+            Origin::Camera => input(
+                network(
+                    CAMERA,
+                    "-rtsp_transport tcp+udp -rtsp_flags prefer_tcp",
+                    Delivery::Remuxed,
+                ),
+                None,
+            ),
+        };
+        let native = self.origin == Origin::Tuner;
+        let pace = self.paced.then_some(if native { 1.0 } else { 10.0 });
+        let mut inputs = vec![Input { read_rate: pace, ..film }];
+        if self.plane_input() {
+            inputs.push(input(file(".sup"), None));
+        }
         if self.sound == Sound::External {
-            inputs.push(input(".de.ac3", None));
+            inputs.push(input(file(".de.ac3"), None));
         }
         let copied = self.picture == Picture::Copy;
         let encoded = matches!(self.picture, Picture::Encode(_));
@@ -28,9 +71,28 @@ impl Recipe {
             inputs,
             video: self.expected_video(),
             audio: self.expected_audio(),
-            start_at_zero: copied || (encoded && self.subtitles),
-            source_times: true,
-            output: Output::Hls(self.expected_output()),
+            start_at_zero: match self.is_file() {
+                true => self.copy_times && !self.plane_input(),
+                false => copied || (encoded && self.subtitles && !self.plane_input()),
+            },
+            source_times: self.copy_times,
+            output: match self.written {
+                Written::Segments => Output::Hls(self.expected_output()),
+                Written::File(extension) => Output::Progressive(ProgressiveOutput {
+                    directory: "/cache/transcodes".into(),
+                    name: format!("{ID}.{extension}"),
+                    format: match extension {
+                        "mp4" | "m4a" => FileFormat::FragmentedMp4,
+                        "ts" => FileFormat::MpegTs,
+                        "mkv" | "mka" => FileFormat::Matroska,
+                        "webm" => FileFormat::WebM,
+                        "mp3" => FileFormat::Mp3,
+                        "aac" => FileFormat::Adts,
+                        "flac" => FileFormat::Flac,
+                        _ => FileFormat::Ogg,
+                    },
+                }),
+            },
         }
     }
 
@@ -40,8 +102,10 @@ impl Recipe {
             Picture::Copy => VideoAction::Copy,
             Picture::Encode(backend) => VideoAction::Encode(self.expected_encode(backend)),
         };
-        let source = StreamRef { input: 0, stream: StreamSelect::Index(0) };
-        Some(Video { source, action, tag: self.hevc.then(|| "hvc1".to_owned()) })
+        let stream = if self.is_mapped() { StreamSelect::Index(0) } else { StreamSelect::Best };
+        let tagged = self.hevc && !self.is_file();
+        let source = StreamRef { input: 0, stream };
+        Some(Video { source, action, tag: tagged.then(|| "hvc1".to_owned()) })
     }
 
     fn expected_encode(&self, backend: Backend) -> VideoEncode {
@@ -50,7 +114,7 @@ impl Recipe {
         let wide = quick_sync && self.version >= Version::V10_11;
         let own = |text: &str| text.to_owned();
         VideoEncode {
-            subtitles: None,
+            subtitles: self.expected_subtitles(backend),
             codec: if self.hevc { VideoCodec::Hevc } else { VideoCodec::H264 },
             encoder: own(self.encoder(backend)),
             rate: RateControl {
@@ -84,7 +148,9 @@ impl Recipe {
                 "libx265" => pairs(&[("no-scenecut", "1"), ("no-open-gop", "1"), ("no-info", "1")]),
                 _ => Vec::new(),
             },
-            keyframes: if quick_sync || backend.is_nvenc() {
+            keyframes: if self.is_file() {
+                Keyframes::Every(5.0)
+            } else if quick_sync || backend.is_nvenc() {
                 Keyframes::EveryFrames(72)
             } else {
                 Keyframes::Every(3.0)
@@ -168,19 +234,26 @@ impl Recipe {
             Sound::AacVbr => (AudioCodec::Aac, None, Some(5.0)),
             Sound::Mp3Average => (AudioCodec::Mp3, Some(256_000), None),
             Sound::Opus => (AudioCodec::Opus, Some(256_000), None),
+            Sound::Vorbis => (AudioCodec::Vorbis, None, Some(6.0)),
         };
-        let source = match (self.picture, self.sound) {
-            (Picture::None, _) => StreamRef { input: 0, stream: StreamSelect::Best },
-            (_, Sound::External) => StreamRef { input: 1, stream: StreamSelect::Index(0) },
+        let source = match (self.is_mapped(), self.sound) {
+            (false, _) => StreamRef { input: 0, stream: StreamSelect::Best },
+            (_, Sound::External) => StreamRef {
+                input: if self.plane_input() { 2 } else { 1 },
+                stream: StreamSelect::Index(0),
+            },
             _ => StreamRef { input: 0, stream: StreamSelect::Index(3) },
         };
         let encode = AudioEncode {
             codec,
-            channels: Some(2),
+            channels: self.formula.is_none().then_some(2),
             bitrate,
             quality,
             sample_rate: Some(48000),
-            mix: None,
+            mix: self.formula.map(|(_, layout, outputs)| Mix {
+                layout: (*layout).to_owned(),
+                outputs: outputs.iter().map(|gains| mixed(gains)).collect(),
+            }),
             volume: (self.picture != Picture::None).then_some(2.0),
         };
         let copied = self.sound == Sound::Copy;
@@ -212,6 +285,22 @@ impl Recipe {
             max_delay_us: 5_000_000,
         }
     }
+}
+
+fn mixed(gains: &[(u32, f64)]) -> MixedChannel {
+    let gains = gains.iter().map(|(channel, gain)| (SourceChannel::Number(*channel), *gain));
+    MixedChannel { gains: gains.collect(), normalised: false }
+}
+
+/// Underscores stand for blanks within a value.
+fn network(url: &str, options: &str, delivery: Delivery) -> Location {
+    let words = options.split(' ').filter(|word| !word.is_empty());
+    let word = |word: &str| match word.starts_with('-') {
+        true => word.to_owned(),
+        false if word.contains('(') => word.replace('_', " "),
+        false => word.to_owned(),
+    };
+    Location::Network(Network { url: url.to_owned(), options: words.map(word).collect(), delivery })
 }
 
 fn pairs(params: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -6,11 +6,12 @@ mod expected;
 #[path = "../mutations/oracle.rs"]
 mod oracle;
 mod recipe;
+mod subtitles;
 mod table;
 
 use std::ffi::OsString;
 
-use ffmpeg_args::{Plan, Transcode, parse, plan};
+use ffmpeg_args::{Plan, Subtitles, Transcode, parse, plan};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -99,10 +100,17 @@ fn check_sound(transcode: &Transcode) -> Result<(), TestCaseError> {
     for input in video.into_iter().chain(audio) {
         prop_assert!(input < transcode.inputs.len());
     }
-    let output = transcode.output.hls().expect("an HLS output");
-    prop_assert!(output.segment_seconds > 0.0);
-    let name = output.segment_name(7);
-    prop_assert_eq!(output.segment_number(&name), Some(7));
+    if let Some(output) = transcode.output.hls() {
+        prop_assert!(output.segment_seconds > 0.0);
+        let name = output.segment_name(7);
+        prop_assert_eq!(output.segment_number(&name), Some(7));
+    }
+    let subtitles = transcode.encoded_video().and_then(|encode| encode.subtitles.as_ref());
+    if let Some(Subtitles::Pictures(pictures)) = subtitles {
+        prop_assert!(pictures.source.input < transcode.inputs.len());
+    }
+    let explained = Plan::Transcode(Box::new(transcode.clone())).explain();
+    prop_assert!(!explained.is_empty());
     let json = serde_json::to_string(transcode).expect("every plan can be sent");
     let back: Transcode = serde_json::from_str(&json).expect("every plan can be received");
     prop_assert_eq!(&back, transcode);
@@ -182,7 +190,7 @@ proptest! {
                 }
             }
             let Some(value) = &setting.value else { continue };
-            if setting.name != "vf" {
+            if setting.name != "vf" && setting.name != "filter_complex" {
                 continue;
             }
             let filters = oracle::split(value.to_str().expect("templates are text"), ',');

@@ -8,7 +8,9 @@ use std::{env, fs};
 
 use ffmpeg_args::{Plan, plan, split_command_line};
 
-use crate::recipe::{Backend, Picture, Recipe, Sound, Tone, Version};
+use crate::recipe::{
+    Backend, Burn, FORMULAS, Origin, Picture, Recipe, Sound, Tone, Version, Written,
+};
 
 const VERSIONS: [(Version, &str); 6] = [
     (Version::V10_7, "10.6, 10.7"),
@@ -44,7 +46,20 @@ const WISHES: &[Wish] = &[
     ("HDR to SDR", |recipe| recipe.tone = Some(tone(false))),
     ("HDR to SDR by the driver", |recipe| recipe.tone = Some(tone(true))),
     ("turned by a filter", |recipe| recipe.turn = Some("clock")),
+    ("text of subtitles", |recipe| {
+        recipe.burn = Some(Burn::Text { external: false, charset: None });
+    }),
+    ("pictures of subtitles", |recipe| recipe.burn = Some(pictures(recipe))),
+    ("pictures of subtitles from a file of their own", |recipe| {
+        let Burn::Pictures { padded, canvas, .. } = pictures(recipe) else { return };
+        recipe.burn = Some(Burn::Pictures { external: true, padded, canvas });
+    }),
 ];
+
+fn pictures(recipe: &Recipe) -> Burn {
+    let padded = recipe.version == Version::V10_9;
+    Burn::Pictures { external: false, padded, canvas: false }
+}
 
 const BACKENDS: &[(&str, Backend)] = &[
     ("software", Backend::Software),
@@ -78,13 +93,16 @@ fn tone(driver: bool) -> Tone {
 /// What happens, in a cell. What the recipe takes back is what the version doesn't write.
 fn cell(wished: &Recipe, driver: bool) -> String {
     let settled = wished.clone().settled();
-    let kept = (settled.version, &settled.tone, settled.turn, settled.interlaced)
-        == (wished.version, &wished.tone, wished.turn, wished.interlaced);
+    let asked = |recipe: &Recipe| {
+        let Recipe { version, tone, turn, interlaced, burn, .. } = recipe.clone();
+        let Recipe { origin, written, sound, paced, formula, .. } = recipe.clone();
+        (version, tone, turn, interlaced, (burn, origin, written, sound, paced, formula))
+    };
     let by_driver = match settled.picture {
         Picture::Encode(backend) => settled.maps_by_driver(backend).is_some(),
         _ => false,
     };
-    if !kept || driver != by_driver {
+    if asked(&settled) != asked(wished) || driver != by_driver {
         return "-".to_owned();
     }
     outcome(&plan(&settled.argv()))
@@ -134,15 +152,71 @@ fn hls(text: &mut String) {
             row(text, &format!("{name} | {asked}"), &cells);
         }
     }
-    let others: [Wish; 4] = [
-        ("copied | sound encoded", |recipe| recipe.picture = Picture::Copy),
-        ("none | sound encoded", |recipe| recipe.picture = Picture::None),
-        ("none | sound copied", |recipe| {
-            (recipe.picture, recipe.sound) = (Picture::None, Sound::Copy);
-        }),
-        ("software | sound from a file of its own", |recipe| recipe.sound = Sound::External),
-    ];
-    for (head, wish) in others {
+}
+
+/// Ways of playing that don't hang on what decodes and encodes; of pictures that are encoded the
+/// software's stand for all.
+const WAYS: &[Wish] = &[
+    ("segments | copied | encoded", |recipe| recipe.picture = Picture::Copy),
+    ("segments | none | encoded", |recipe| recipe.picture = Picture::None),
+    ("segments | none | copied", |recipe| {
+        (recipe.picture, recipe.sound) = (Picture::None, Sound::Copy);
+    }),
+    ("segments | encoded | from a file of its own", |recipe| recipe.sound = Sound::External),
+    ("segments | encoded | mixed down by a formula", |recipe| {
+        recipe.formula = Some(&FORMULAS[0]);
+    }),
+    ("segments, deleted as they are played | copied | encoded", |recipe| {
+        (recipe.picture, recipe.paced) = (Picture::Copy, true);
+    }),
+    ("segments of a disc's files (concat:) | encoded | encoded", |recipe| {
+        recipe.origin = Origin::Disc;
+    }),
+    ("live, from a tuner | copied | copied", |recipe| {
+        live(recipe, Origin::Tuner);
+        (recipe.picture, recipe.sound) = (Picture::Copy, Sound::Copy);
+    }),
+    ("live, from a tuner | encoded | encoded", |recipe| live(recipe, Origin::Tuner)),
+    ("live, from a playlist | encoded | encoded", |recipe| live(recipe, Origin::Playlist)),
+    ("live, from a camera (rtsp) | encoded | encoded", |recipe| live(recipe, Origin::Camera)),
+    ("file .mp4 | encoded | encoded", |recipe| recipe.written = Written::File("mp4")),
+    ("file .ts | encoded | encoded", |recipe| recipe.written = Written::File("ts")),
+    ("file .mkv | encoded | encoded", |recipe| recipe.written = Written::File("mkv")),
+    ("file .mkv | encoded, with text of subtitles | encoded", |recipe| {
+        recipe.written = Written::File("mkv");
+        recipe.burn = Some(Burn::Text { external: true, charset: None });
+    }),
+    ("file .mkv | copied | copied", |recipe| {
+        recipe.written = Written::File("mkv");
+        (recipe.picture, recipe.sound) = (Picture::Copy, Sound::Copy);
+    }),
+    ("file .webm | copied | Opus", |recipe| {
+        recipe.written = Written::File("webm");
+        (recipe.picture, recipe.sound) = (Picture::Copy, Sound::Opus);
+    }),
+    ("file .mp3 | none | MP3", |recipe| music(recipe, "mp3", Sound::Mp3Average)),
+    ("file .aac | none | AAC", |recipe| music(recipe, "aac", Sound::Aac)),
+    ("file .m4a | none | AAC", |recipe| music(recipe, "m4a", Sound::Aac)),
+    ("file .ogg | none | Vorbis", |recipe| music(recipe, "ogg", Sound::Vorbis)),
+    ("file .opus | none | Opus", |recipe| music(recipe, "opus", Sound::Opus)),
+    ("file .flac | none | copied", |recipe| music(recipe, "flac", Sound::Copy)),
+];
+
+fn live(recipe: &mut Recipe, origin: Origin) {
+    (recipe.origin, recipe.event, recipe.fmp4) = (origin, true, false);
+}
+
+fn music(recipe: &mut Recipe, extension: &'static str, sound: Sound) {
+    recipe.written = Written::File(extension);
+    (recipe.picture, recipe.sound) = (Picture::None, sound);
+}
+
+fn ways(text: &mut String) {
+    let names = VERSIONS.map(|(_, name)| name).join(" | ");
+    let lines = "|---".repeat(VERSIONS.len());
+    text.push_str("\n## Ways of playing\n\n");
+    writeln!(text, "| written | picture | sound | {names} |\n|---|---|---{lines}|").unwrap();
+    for (head, wish) in WAYS {
         let cells = VERSIONS.map(|(version, _)| {
             let mut recipe = Recipe { version, ..Recipe::plain() };
             wish(&mut recipe);
@@ -156,53 +230,93 @@ fn hls(text: &mut String) {
 type Change = (&'static str, Version, &'static str, &'static str);
 
 const CHANGES: &[Change] = &[
-    (
-        "text subtitles burnt in",
-        Version::V10_7,
-        "format=yuv420p",
-        "format=yuv420p,subtitles=f='/m/a.ass':fontsdir='/c/fonts'",
-    ),
-    (
-        "pictures of subtitles burnt in",
-        Version::V10_7,
-        "-vf \"",
-        "-filter_complex \"[0:2]scale=s=1280x720[sub];[0:0]",
-    ),
     ("AV1", Version::V10_9, "libx264", "libsvtav1"),
-    ("live TV, network inputs", Version::V10_7, "file:\"/media/Film.mkv\"", "\"http://host/a.ts\""),
-    ("DVD folders", Version::V10_7, "file:\"/media/Film.mkv\"", "concat:\"/m/1.vob|/m/2.vob\""),
+    ("VP9", Version::V10_7, "libx264", "libvpx-vp9"),
+    ("10 bits", Version::V10_7, "-profile:v:0 high", "-profile:v:0 high10"),
+    ("Dolby Vision kept", Version::V10_10, "-codec:v:0 libx264", "-codec:v:0 copy -tag:v:0 dvh1"),
+    ("a DVD or Blu-ray folder", Version::V10_10, "-f matroska,webm", "-f concat -safe 0"),
+    ("an ISO of a Blu-ray", Version::V10_7, "file:\"/media/Film.mkv\"", "bluray:\"/m/Film.iso\""),
     (
-        "segments deleted as they are played",
-        Version::V10_9,
-        "-f matroska",
-        "-readrate 10 -f matroska",
+        "a film over the network, sought",
+        Version::V10_7,
+        "file:\"/media/Film.mkv\"",
+        "\"http://host/Film.mkv\"",
     ),
+    ("a broken source (-fflags)", Version::V10_7, "-f matroska,webm", "-fflags +discardcorrupt"),
     (
-        "sound mixed down by a formula",
-        Version::V10_10,
-        "volume=2",
-        "pan=stereo|FL=FC|FR=FC,volume=2",
+        "-async 1, with encoded sound",
+        Version::V10_7,
+        "-f matroska,webm",
+        "-async 1 -f matroska,webm",
     ),
+    ("Apple lossless sound", Version::V10_7, "libfdk_aac", "alac"),
+    ("Vorbis sound", Version::V10_7, "libfdk_aac", "libvorbis"),
     ("a file of 3D", Version::V10_7, "-vf \"", "-vf \"crop=iw/2:ih:0:0,"),
-    ("progressive output", Version::V10_7, "-f hls", "-f mp4"),
+    (
+        "a folder of Windows",
+        Version::V10_7,
+        "/cache/transcodes/0f0d0a5bb0f1a5ac2f2f8a5f9a3b6c1d.m3u8",
+        "C:\\t\\a.m3u8",
+    ),
+];
+
+/// The same of a film in one file.
+const FILE_CHANGES: &[Change] = &[
+    (
+        "MP4 for download",
+        Version::V10_7,
+        " -f mp4 -movflags frag_keyframe+empty_moov+delay_moov",
+        "",
+    ),
+    (
+        "subtitles carried along",
+        Version::V10_7,
+        " -f mp4",
+        " -codec:s:0 mov_text -disposition:s:0 default -f mp4",
+    ),
+    ("M2TS", Version::V10_7, "-codec:v:0", "-mpegts_m2ts_mode 1 -codec:v:0"),
+    (
+        ".avi",
+        Version::V10_7,
+        " -f mp4 -movflags frag_keyframe+empty_moov+delay_moov -y \"/cache/transcodes/0f0d0a5bb0f1a5ac2f2f8a5f9a3b6c1d.mp4",
+        " -y \"/cache/transcodes/0f0d0a5bb0f1a5ac2f2f8a5f9a3b6c1d.avi",
+    ),
+    ("another name than Jellyfin's", Version::V10_7, "0f0d0a5bb0f1a5ac2f2f8a5f9a3b6c1d", "Film"),
+];
+
+/// The same of music.
+const MUSIC_CHANGES: &[Change] = &[
+    (".m4a as 10.8 writes it", Version::V10_7, "6c1d.mp3", "6c1d.m4a"),
+    (".wav", Version::V10_7, "6c1d.mp3", "6c1d.wav"),
+    (".wma", Version::V10_7, "6c1d.mp3", "6c1d.wma"),
+    ("raw samples", Version::V10_9, " -id3v2_version", " -f s16le -id3v2_version"),
 ];
 
 fn changes(text: &mut String) {
     let names = VERSIONS.map(|(_, name)| name).join(" | ");
     let lines = "|---".repeat(VERSIONS.len());
     text.push_str("\n## Software transcodes with something more\n\n");
-    writeln!(text, "| what | {names} |\n|---{lines}|").unwrap();
-    for (what, since, from, to) in CHANGES {
-        let cells = VERSIONS.map(|(version, _)| {
-            if version < *since {
-                return "-".to_owned();
-            }
-            let command = Recipe { version, ..Recipe::plain() }.settled().command();
-            assert!(command.contains(from), "{what}: {from} is no part of {command}");
-            let words = split_command_line(&command.replacen(from, to, 1));
-            outcome(&plan(&words.into_iter().map(OsString::from).collect::<Vec<_>>()))
-        });
-        row(text, what, &cells);
+    writeln!(text, "| written | what | {names} |\n|---|---{lines}|").unwrap();
+    let tables: [(Wish, &[Change]); 3] = [
+        (("segments", |_| {}), CHANGES),
+        (("a file", |recipe| recipe.written = Written::File("mp4")), FILE_CHANGES),
+        (("a file of sound", |recipe| music(recipe, "mp3", Sound::Mp3Average)), MUSIC_CHANGES),
+    ];
+    for ((written, wish), changes) in tables {
+        for (what, since, from, to) in changes {
+            let cells = VERSIONS.map(|(version, _)| {
+                if version < *since {
+                    return "-".to_owned();
+                }
+                let mut recipe = Recipe { version, ..Recipe::plain() };
+                wish(&mut recipe);
+                let command = recipe.settled().command();
+                assert!(command.contains(from), "{what}: {from} is no part of {command}");
+                let words = split_command_line(&command.replacen(from, to, 1));
+                outcome(&plan(&words.into_iter().map(OsString::from).collect::<Vec<_>>()))
+            });
+            row(text, &format!("{written} | {what}"), &cells);
+        }
     }
 }
 
@@ -241,6 +355,7 @@ fn corpus(text: &mut String) {
 fn the_table_in_docs_is_what_the_planner_says() {
     let mut text = HEAD.to_owned();
     hls(&mut text);
+    ways(&mut text);
     changes(&mut text);
     corpus(&mut text);
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/jellyfin.md");

@@ -31,7 +31,7 @@ fn planned() -> Vec<(String, Vec<OsString>, Oracle)> {
             commands.push((file.file_stem().unwrap().display().to_string(), argv, oracle));
         }
     }
-    assert!(commands.len() >= 19, "only {} commands are planned", commands.len());
+    assert!(commands.len() >= 29, "only {} commands are planned", commands.len());
     commands
 }
 
@@ -115,8 +115,9 @@ fn mutated(argv: &[OsString], dice: &mut Dice) -> Vec<OsString> {
             argv.swap(a, b);
         }
         _ => {
-            let chain = argv.iter().position(|word| word == "-vf" || word == "-af");
-            let Some(at) = chain else { return argv };
+            let named =
+                |word: &OsString| word == "-vf" || word == "-af" || word == "-filter_complex";
+            let Some(at) = argv.iter().position(named) else { return argv };
             let mut filters = split(&text(&argv[at + 1]), ',');
             let which = dice.roll(filters.len());
             match dice.roll(3) {

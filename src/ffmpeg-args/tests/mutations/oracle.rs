@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
+use ffmpeg_args::arguments::Setting;
 use ffmpeg_args::{Arguments, Plan, parse, plan};
 use serde_json::Value;
 
@@ -43,10 +44,20 @@ const TRACES: &[(&str, &[&str], &[&str])] = &[
     ("in", &["noautorotate"], &["/video/action/encode/turn"]),
     ("in", &["f"], &["/inputs"]),
     ("in", &["ss", "noaccurate_seek", "url"], &["/inputs"]),
+    ("in", &["re", "readrate"], &["/inputs"]),
+    // How one catches up is up to whoever reads.
+    ("in", &["readrate_catchup", "readrate_initial_burst"], NO_TRACE),
+    // Of the protocol: said again by whoever fetches.
+    ("in", &["user_agent", "referer", "rtsp_transport", "rtsp_flags"], &["/inputs"]),
+    ("in", &["stream_loop", "reconnect_at_eof", "reconnect_streamed"], &["/inputs"]),
+    ("in", &["reconnect_delay_max"], &["/inputs"]),
+    ("in", &["canvas_size"], &["/video/action/encode/subtitles"]),
     ("run", &["init_hw_device", "filter_hw_device", "vaapi_device", "qsv_device"], NO_TRACE),
     ("run", &["hide_banner", "vsync"], NO_TRACE),
     ("run", &["start_at_zero"], &["/start_at_zero"]),
-    ("out", &["url"], &["/output/hls/directory", "/output/hls/playlist"]),
+    // A copied sound is not filtered.
+    ("run", &["async"], NO_TRACE),
+    ("out", &["url"], &["/output/hls/directory", "/output/hls/playlist", "/output/progressive"]),
     ("out", &["map"], &["/video", "/audio"]),
     ("out", &["vn", "an"], &["/video", "/audio"]),
     // Only what is mapped is there.
@@ -131,6 +142,8 @@ const TRACES: &[(&str, &[&str], &[&str])] = &[
     ("tonemap_cuda", &["range", "format"], NO_TRACE),
     ("tonemapx", &["range", "format"], NO_TRACE),
     ("libplacebo", &["range"], NO_TRACE),
+    // Alone it converts the format.
+    ("libplacebo", &["upscaler", "downscaler", "format"], NO_TRACE),
     ("libplacebo", &["w", "h"], &["/video/action/encode/scale"]),
     ("tonemap_vaapi", &["*"], &["/video/action/encode/tone_map"]),
     ("tonemap_opencl", &["*"], &["/video/action/encode/tone_map"]),
@@ -139,17 +152,55 @@ const TRACES: &[(&str, &[&str], &[&str])] = &[
     ("libplacebo", &["*"], &["/video/action/encode/tone_map"]),
     ("procamp_vaapi", &["*"], &["/video/action/encode/tone_map"]),
     ("volume", &["*"], &["/audio/action/encode/volume"]),
+    ("pan", &["*"], &["/audio/action/encode/mix"]),
+    // Subtitles: what is drawn; where, how large and how often is the runner's.
+    ("subtitles", &["*"], &["/video/action/encode/subtitles"]),
+    ("setpts", &["*"], &["/video/action/encode/subtitles"]),
+    ("sub subtitles", &["*"], &["/video/action/encode/subtitles"]),
+    ("sub setpts", &["*"], &["/video/action/encode/subtitles"]),
+    ("sub alphasrc", &["*"], NO_TRACE),
+    ("sub format", &["*"], NO_TRACE),
+    ("sub hwupload", &["*"], NO_TRACE),
+    // Without a size it converts the format alone.
+    ("sub scale", &["flags", ""], NO_TRACE),
+    ("sub scale", &["*"], &["/video/action/encode/subtitles"]),
+    ("sub crop", &["*"], &["/video/action/encode/subtitles"]),
+    ("sub pad", &["*"], &["/video/action/encode/subtitles"]),
+    // The size is the picture's own, which a plan knows only if it is scaled; then another is
+    // refused. That there is one shows.
+    ("overlay_vaapi", &["w", "h"], NO_TRACE),
+    ("overlay_qsv", &["w", "h"], NO_TRACE),
+    // A plane's stream ends with the file.
+    ("overlay", &["eof_action", "shortest"], NO_TRACE),
+    ("overlay_vaapi", &["eof_action", "shortest"], NO_TRACE),
+    ("overlay_qsv", &["eof_action", "shortest"], NO_TRACE),
+    ("overlay_cuda", &["eof_action", "shortest", "alpha_format"], NO_TRACE),
+    ("overlay_vulkan", &["eof_action", "shortest"], NO_TRACE),
+    // The graph's streams.
+    ("graph", &["*"], &["/video/source", "/video/action/encode/subtitles"]),
 ];
 
 /// Options whose absence says the same: ffmpeg's default.
-const DEFAULTS: &[(&str, &str, &str)] =
-    &[("yadif", "mode", "0"), ("bwdif_cuda", "mode", "1"), ("deinterlace_vaapi", "rate", "frame")];
+const DEFAULTS: &[(&str, &str, &str)] = &[
+    ("yadif", "mode", "0"),
+    ("bwdif_cuda", "mode", "1"),
+    ("deinterlace_vaapi", "rate", "frame"),
+    ("setpts", "setpts", "PTS -0/TB"),
+    ("sub setpts", "sub setpts", "PTS -0/TB"),
+];
+
+/// Options that copied sound has in a file of its own, and that ffmpeg passes over.
+const OF_ENCODED_SOUND: &[&str] = &["ac", "ab", "ar"];
 
 /// Names that options without a key have by their place.
 const PLACES: &[(&str, &[&str])] = &[
     ("yadif", &["mode", "parity", "deint"]),
     ("bwdif_cuda", &["mode", "parity", "deint"]),
     ("scale", &["w", "h"]),
+    ("sub scale", &["w", "h", "flags"]),
+    ("sub crop", &["w", "h"]),
+    ("sub pad", &["w", "h", "x", "y", "color"]),
+    ("subtitles", &["f"]),
 ];
 
 /// The facts of a command: values by key, sorted, each as often as it stands there.
@@ -216,7 +267,16 @@ impl Oracle {
             let key = (file.to_owned(), name.to_owned());
             self.facts.contains_key(&key) && after.contains_key(&key)
         };
+        let copies = |facts: &Facts| {
+            let codec = facts.get(&("out".to_owned(), "codec:a".to_owned()));
+            codec.is_some_and(|codec| codec.iter().all(|codec| codec == "copy"))
+        };
         match (key.0.as_str(), key.1.as_str()) {
+            ("out", name) if OF_ENCODED_SOUND.contains(&name) => {
+                copies(&self.facts) && copies(after)
+            }
+            // The film has it beside its subtitles' own file.
+            ("in", "canvas_size") => both("in", "canvas_size"),
             // The bound on the rate stands among the filters and once more for the encoder.
             ("out", "r") => both("fps", "fps"),
             ("fps", _) => both("out", "r"),
@@ -288,7 +348,16 @@ fn canonical(key: &Key, value: &str) -> String {
     match key.1.as_str() {
         // Names are nothing but themselves; the first two are paths.
         "url" | "hls_segment_filename" => return value.replace("//", "/"),
-        "hls_fmp4_init_filename" | "hls_base_url" | "x264opts" | "x265-params" => {
+        "hls_fmp4_init_filename"
+        | "hls_base_url"
+        | "x264opts"
+        | "x265-params"
+        | "f"
+        | "filename"
+        | "fontsdir"
+        | "charenc"
+        | "user_agent"
+        | "referer" => {
             return value.to_owned();
         }
         // Encoders of one codec.
@@ -302,7 +371,8 @@ fn canonical(key: &Key, value: &str) -> String {
         _ => {}
     }
     // Expressions may have blanks.
-    let value = if key.0 == "scale" { &value.replace(' ', "") } else { value };
+    let expressions = ["scale", "sub scale", "sub pad", "setpts", "sub setpts", "asetpts", "pan"];
+    let value = if expressions.contains(&key.0.as_str()) { &value.replace(' ', "") } else { value };
     // Whatever the start of the rule was, it counts from the first frame.
     let value = match value.split_once("gte(t,").and_then(|(_, rule)| rule.split_once('+')) {
         Some((_, rule)) => rule,
@@ -340,7 +410,11 @@ fn facts(arguments: &Arguments) -> Facts {
     };
     for setting in &arguments.globals {
         let value = setting.value.as_ref().map(|v| v.to_string_lossy().into_owned());
-        add("run", &setting.name, &value.unwrap_or_default());
+        let value = value.unwrap_or_default();
+        match setting.name.as_str() {
+            "filter_complex" => graph(&value, &mut add),
+            name => add("run", name, &value),
+        }
     }
     let inputs = arguments.inputs.iter().enumerate().map(|(index, file)| (Some(index), file));
     for (index, file) in inputs.chain(arguments.outputs.iter().map(|file| (None, file))) {
@@ -351,12 +425,15 @@ fn facts(arguments: &Arguments) -> Facts {
             let value = setting.value.as_ref().map(|v| v.to_string_lossy().into_owned());
             let value = value.unwrap_or_default();
             match setting.name.as_str() {
-                "vf" | "af" => filters(&value, &mut add),
+                "vf" | "af" => filters(&value, "", &mut add),
                 "map" if value.starts_with('-') => add(role, "map -", &value),
                 // Which is the picture and which the sound is a matter of order.
                 "map" => {
-                    let before = file.settings[..place].iter();
-                    let nth = before.filter(|other| other.name == "map").count();
+                    let drops = |value: &OsString| value.to_string_lossy().starts_with('-');
+                    let maps = |other: &&Setting| {
+                        other.name == "map" && !other.value.as_ref().is_some_and(drops)
+                    };
+                    let nth = file.settings[..place].iter().filter(maps).count();
                     add(role, "map", &format!("{nth} {value}"));
                 }
                 name => add(role, &spelled(name), &format!("{of}{value}")),
@@ -369,42 +446,93 @@ fn facts(arguments: &Arguments) -> Facts {
     facts
 }
 
-fn filters(chain: &str, add: &mut impl FnMut(&str, &str, &str)) {
+/// A graph: the filters of a plane (`[sub]`) are told from the picture's.
+fn graph(text: &str, add: &mut impl FnMut(&str, &str, &str)) {
+    for chain in split(text, ';') {
+        let mut begin = 0;
+        while chain[begin..].starts_with('[') {
+            begin += chain[begin..].find(']').map_or(chain.len() - begin, |at| at + 1);
+        }
+        let (inputs, rest) = chain.split_at(begin);
+        let end = rest.rfind('[').filter(|_| rest.trim_end().ends_with(']'));
+        let (filtered, output) = rest.split_at(end.unwrap_or(rest.len()));
+        add("graph", "labels", &format!("{inputs} {output}"));
+        let of = if output.trim() == "[sub]" { "sub " } else { "" };
+        filters(filtered, of, add);
+    }
+}
+
+fn filters(chain: &str, of: &str, add: &mut impl FnMut(&str, &str, &str)) {
     for filter in split(chain, ',') {
-        // A backslash in front of what is plain anyway says nothing.
-        let filter = filter.replace('\\', "");
         let (name, options) = filter.split_once('=').unwrap_or((&filter, ""));
-        let name = name.trim();
+        let name = &format!("{of}{}", unescaped(name));
         add(name, "", "");
         let places = PLACES.iter().find(|(filter, _)| *filter == name);
-        for (place, option) in split(options, ':').into_iter().enumerate() {
+        for (place, option) in split(&unescaped(options), ':').into_iter().enumerate() {
             if option.is_empty() {
                 continue;
             }
-            let named = option.split_once('=').filter(|(key, _)| !key.contains('('));
+            let named = option.split_once('=').filter(|(key, _)| {
+                let key = key.trim();
+                !key.is_empty()
+                    && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_/.".contains(c))
+            });
             match named {
-                Some((key, value)) => add(name, key.trim(), value.trim()),
+                Some((key, value)) => add(name, key.trim(), &unescaped(value)),
                 None => {
                     let key = places.and_then(|(_, names)| names.get(place).copied());
-                    add(name, key.unwrap_or(name), option.trim());
+                    add(name, key.unwrap_or(name), &unescaped(&option));
                 }
             }
         }
     }
 }
 
-/// Splits where a sign stands unescaped.
+/// A text with the quotes and backslashes of one level taken away, and the blanks around it that
+/// were not quoted.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::new();
+    let mut kept = 0;
+    let mut quoted = false;
+    let mut chars = text.trim_start().chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => {
+                quoted = !quoted;
+                kept = plain.len();
+            }
+            '\\' if !quoted => {
+                plain.extend(chars.next());
+                kept = plain.len();
+            }
+            c => {
+                plain.push(c);
+                kept = if quoted { plain.len() } else { kept };
+            }
+        }
+    }
+    let end = kept + plain[kept..].trim_end().len();
+    plain.truncate(end);
+    plain
+}
+
+/// Splits where a sign stands unescaped and unquoted.
 pub fn split(text: &str, sign: char) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut chars = text.chars();
+    let mut quoted = false;
     while let Some(c) = chars.next() {
         let part = parts.last_mut().expect("there is always one");
         match c {
-            '\\' => {
+            '\\' if !quoted => {
                 part.push(c);
                 part.extend(chars.next());
             }
-            c if c == sign => parts.push(String::new()),
+            '\'' => {
+                quoted = !quoted;
+                part.push(c);
+            }
+            c if c == sign && !quoted => parts.push(String::new()),
             c => part.push(c),
         }
     }

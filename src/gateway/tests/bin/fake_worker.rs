@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::{HlsOutput, Transcode};
+use ffmpeg_args::{HlsOutput, Output, Transcode};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, StreamId, WorkerToGateway,
@@ -173,6 +173,10 @@ impl Run {
             forever();
         }
         tell(&self.channel, &WorkerToGateway::Committed);
+        if let Output::Progressive(output) = &self.transcode.output {
+            let file = self.create(&output.name);
+            return self.grow(file.into());
+        }
         let started = Instant::now();
         let first = self.hls().start_number;
         for count in 0.. {
@@ -205,6 +209,27 @@ impl Run {
             tell(&self.channel, &WorkerToGateway::Progress(progress));
             if count == 0 {
                 self.say_waiting();
+            }
+        }
+        None
+    }
+
+    /// Writes one file in place, a part where others write a segment.
+    fn grow(&mut self, mut file: std::fs::File) -> Option<Ending> {
+        let started = Instant::now();
+        for count in 0.. {
+            if self.script.segments == Some(count) {
+                return Some(Ending::Complete);
+            }
+            file.write_all(b"a part").expect("writes");
+            tell(&self.channel, &WorkerToGateway::Progress(progress_of(count + 1, started)));
+            match self.wait(self.script.every) {
+                Wish::Nothing => {}
+                Wish::Quit => {
+                    file.write_all(b"the end").expect("writes");
+                    return Some(Ending::Quit);
+                }
+                Wish::Gone => return None,
             }
         }
         None

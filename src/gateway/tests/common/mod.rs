@@ -12,7 +12,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::{Container, HlsOutput, Input, Location, Output, PlaylistType, Transcode};
+use ffmpeg_args::{
+    Container, FileFormat, HlsOutput, Input, Location, Output, PlaylistType, ProgressiveOutput,
+    Transcode,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use session::{
     Channel, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Received, StreamId,
@@ -276,6 +279,18 @@ impl Gateway {
     /// A hook that has handed in a job by this script of the fake worker.
     pub fn hook(&self, script: &str) -> Hook {
         self.hook_with(PROTOCOL, self.transcode(script), self.descriptors())
+    }
+
+    /// The same for one file, `id.mp4`.
+    pub fn hook_of_a_file(&self, script: &str) -> Hook {
+        let mut transcode = self.transcode(script);
+        transcode.source_times = false;
+        transcode.output = Output::Progressive(ProgressiveOutput {
+            directory: self.out(),
+            name: "id.mp4".into(),
+            format: FileFormat::FragmentedMp4,
+        });
+        self.hook_with(PROTOCOL, transcode, self.descriptors())
     }
 
     pub fn hook_with(

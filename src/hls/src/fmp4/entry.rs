@@ -30,6 +30,7 @@ pub(super) fn check(format: &TrackFormat) -> Result<(), WriteError> {
         TrackFormat::Flac { streaminfo, .. } if dfla(streaminfo).is_none() => {
             refuse("STREAMINFO, expected 34 bytes")
         }
+        TrackFormat::Vorbis { .. } => refuse("Vorbis in MP4"),
         _ => Ok(()),
     }
 }
@@ -41,11 +42,7 @@ pub(super) fn sample_aspect(track: &TrackState) -> Option<(u16, u16)> {
 
 fn appearance(track: &TrackState) -> Appearance {
     let Config::Video(syntax, sets) = &track.config else { return Appearance::default() };
-    let fields = sets.sps.first().and_then(|nal| match syntax {
-        Syntax::H264 => sps::parse_h264_sps(nal),
-        Syntax::Hevc => sps::parse_hevc_sps(nal).map(|(_, fields)| fields),
-    });
-    fields.map(|f| f.appearance).unwrap_or_default()
+    sets.appearance(*syntax)
 }
 
 /// Makes the entry from the format and what the samples have told so far.
@@ -113,6 +110,7 @@ pub(super) fn sample_entry(track: &TrackState) -> Result<Codec, WriteError> {
         (TrackFormat::H264 { .. } | TrackFormat::Hevc { .. }, _) => {
             return Err(bad("no keyframe"));
         }
+        (TrackFormat::Vorbis { .. }, _) => return Err(bad("Vorbis has no sample entry")),
     })
 }
 
@@ -138,7 +136,8 @@ fn picture(track: &TrackState) -> (Option<Colr>, Option<Pasp>) {
     (colr, pasp)
 }
 
-fn avcc(sets: &ParameterSets) -> Option<Avcc> {
+/// `avcC`; `None` without SPS and PPS that can be read.
+pub(crate) fn avcc(sets: &ParameterSets) -> Option<Avcc> {
     let first = sets.sps.first()?;
     let mut avcc = Avcc::new(first, sets.pps.first()?).ok()?;
     avcc.sequence_parameter_sets.clone_from(&sets.sps);
@@ -155,8 +154,8 @@ fn avcc(sets: &ParameterSets) -> Option<Avcc> {
     Some(avcc)
 }
 
-/// `closed`: samples carry no parameter sets (`hvc1`).
-fn hvcc(sets: &ParameterSets, closed: bool) -> Option<Hvcc> {
+/// `hvcC`. `closed`: samples carry no parameter sets (`hvc1`).
+pub(crate) fn hvcc(sets: &ParameterSets, closed: bool) -> Option<Hvcc> {
     if !sets.is_complete(Syntax::Hevc) {
         return None;
     }

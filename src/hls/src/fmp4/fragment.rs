@@ -1,11 +1,12 @@
-//! A segment: `styp`, `sidx` per track, `moof`, `mdat`; laid out as ffmpeg does.
+//! A segment: `styp`, `sidx` per track, `moof`, `mdat`; laid out as ffmpeg does. In one file with
+//! others a fragment is `moof` and `mdat` alone.
 
 use bytes::Bytes;
 use mp4_atom::{
     Encode, FourCC, Mfhd, Moof, SegmentReference, Sidx, Styp, Tfdt, Tfhd, Traf, Trun, TrunEntry,
 };
 
-use super::{Entry, TrackState};
+use super::{Entry, Shape, TrackState};
 
 const SYNC: u32 = 0x0200_0000;
 const NON_SYNC: u32 = 0x0101_0000;
@@ -17,13 +18,26 @@ pub struct Fragment {
     pub head: Vec<u8>,
     /// The samples.
     pub data: Vec<Bytes>,
+    /// Where decoding can begin in it: at its first sample of these tracks.
+    pub access: Vec<Access>,
+}
+
+/// A place for an index (`tfra`, ISO/IEC 14496-12 8.8.10).
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Id of the track.
+    pub track: u32,
+    /// Presentation time in the track's ticks.
+    pub time: u64,
+    /// Number of its `traf` in the `moof`, from 1.
+    pub traf: u8,
 }
 
 /// Takes entries and data out of the tracks.
 pub(super) fn build(
     tracks: &mut [TrackState],
     sequence: u32,
-    with_sidx: bool,
+    shape: Shape,
 ) -> Result<Fragment, String> {
     let failed = |error: mp4_atom::Error| format!("fragment: {error}");
     let sizes: Vec<u64> = tracks.iter().map(|t| data_size(&t.entries)).collect();
@@ -48,21 +62,37 @@ pub(super) fn build(
     boxes.extend_from_slice(b"mdat");
 
     let mut head = Vec::with_capacity(boxes.len() + 256);
-    let brands = vec![FourCC::new(b"msdh"), FourCC::new(b"msix")];
-    Styp { major_brand: FourCC::new(b"msdh"), minor_version: 0, compatible_brands: brands }
-        .encode(&mut head)
-        .map_err(failed)?;
-    if with_sidx {
-        let size = u32::try_from(moof_size).unwrap_or(0).saturating_add(mdat);
-        write_indexes(tracks, size, &mut head).map_err(failed)?;
+    if let Shape::Segments { sidx } = shape {
+        let brands = vec![FourCC::new(b"msdh"), FourCC::new(b"msix")];
+        Styp { major_brand: FourCC::new(b"msdh"), minor_version: 0, compatible_brands: brands }
+            .encode(&mut head)
+            .map_err(failed)?;
+        if sidx {
+            let size = u32::try_from(moof_size).unwrap_or(0).saturating_add(mdat);
+            write_indexes(tracks, size, &mut head).map_err(failed)?;
+        }
     }
     head.extend_from_slice(&boxes);
+    let access = access(tracks);
     let mut data = Vec::new();
     for track in tracks {
         track.entries = Vec::new();
         data.append(&mut std::mem::take(&mut track.data));
     }
-    Ok(Fragment { head, data })
+    Ok(Fragment { head, data, access })
+}
+
+fn access(tracks: &[TrackState]) -> Vec<Access> {
+    let firsts = tracks.iter().filter_map(|track| Some((track.id, track.entries.first()?)));
+    (1..=u8::MAX)
+        .zip(firsts)
+        .filter(|(_, (_, first))| first.keyframe)
+        .map(|(traf, (track, first))| Access {
+            track,
+            time: u64::try_from(first.pts).unwrap_or(0),
+            traf,
+        })
+        .collect()
 }
 
 fn data_size(entries: &[Entry]) -> u64 {

@@ -1,4 +1,4 @@
-//! The init file: `ftyp` and `moov`.
+//! The init file, or a file's head: `ftyp` and `moov`.
 
 use mp4_atom::{
     Dinf, Dref, DrefEntry, Edts, Elst, ElstEntry, Encode, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Minf,
@@ -11,17 +11,43 @@ use crate::{TrackFormat, WriteError};
 /// Ticks per second of `moov` as a whole; ffmpeg 5.1's.
 const MOVIE_TIMESCALE: u32 = 1000;
 
+/// What a file says that it is; the brands are ffmpeg's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brand {
+    /// The init file of segments.
+    Segments,
+    /// `-f mp4`.
+    Mp4,
+    /// `.m4a`.
+    M4a,
+}
+
+impl Brand {
+    fn ftyp(self, avc: bool) -> Ftyp {
+        let (major, compatible): (_, &[&[u8; 4]]) = match self {
+            Self::Segments => (b"iso5", &[b"iso5", b"iso6", b"mp41"]),
+            Self::Mp4 if avc => (b"isom", &[b"isom", b"iso6", b"iso2", b"avc1", b"mp41"]),
+            Self::Mp4 => (b"isom", &[b"isom", b"iso6", b"iso2", b"mp41"]),
+            Self::M4a => (b"M4A ", &[b"M4A ", b"iso6", b"isom", b"iso2"]),
+        };
+        Ftyp {
+            major_brand: FourCC::new(major),
+            minor_version: 512,
+            compatible_brands: compatible.iter().map(|brand| FourCC::new(brand)).collect(),
+        }
+    }
+}
+
 /// Encodes the file for tracks as they are after the first segment.
-pub(super) fn build(tracks: &[TrackState], absolute: bool) -> Result<Vec<u8>, WriteError> {
+pub(super) fn build(
+    tracks: &[TrackState],
+    absolute: bool,
+    brand: Brand,
+) -> Result<Vec<u8>, WriteError> {
     let failed = |error: mp4_atom::Error| WriteError::Unsupported(format!("init file: {error}"));
     let mut out = Vec::new();
-    Ftyp {
-        major_brand: FourCC::new(b"iso5"),
-        minor_version: 512,
-        compatible_brands: [b"iso5", b"iso6", b"mp41"].map(FourCC::new).to_vec(),
-    }
-    .encode(&mut out)
-    .map_err(failed)?;
+    let avc = tracks.iter().any(|track| matches!(track.format, TrackFormat::H264 { .. }));
+    brand.ftyp(avc).encode(&mut out).map_err(failed)?;
     let moov = Moov {
         mvhd: Mvhd {
             timescale: MOVIE_TIMESCALE,

@@ -1,4 +1,5 @@
-//! Fragmented MP4: one init file, one fragment per segment (ISO/IEC 14496-12), with ffmpeg's times.
+//! Fragmented MP4: one init file, one fragment per segment (ISO/IEC 14496-12), with ffmpeg's times; or
+//! head and fragments in one file, which ends in an index of them.
 //!
 //! Times with `absolute` (`+frag_discont`): a track's fragments stand where its first *presentation*
 //! time says, and the init file's edit list takes away what lies between the first DTS and PTS. So
@@ -23,16 +24,27 @@ use crate::annexb::{ParameterSets, Syntax, nals};
 use crate::time::{duration_ticks, ticks};
 use crate::{Sample, Track, TrackFormat, WriteError};
 
-pub use fragment::Fragment;
+pub(crate) use entry::{avcc, hvcc};
+pub use fragment::{Access, Fragment};
+pub use init::Brand;
 
 /// Gathers samples until a fragment is taken.
 #[derive(Debug)]
 pub struct Fmp4Writer {
     tracks: Vec<TrackState>,
     absolute: bool,
-    sidx: bool,
+    shape: Shape,
     sequence: u32,
     init_made: bool,
+}
+
+/// What stands around the fragments.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// Each is a file, perhaps with its own index.
+    Segments { sidx: bool },
+    /// They follow one another in a file.
+    File(Brand),
 }
 
 #[derive(Debug)]
@@ -79,6 +91,8 @@ struct Entry {
     duration: i64,
     size: u32,
     keyframe: bool,
+    /// Presentation on the output's timeline.
+    pts: i64,
 }
 
 impl Fmp4Writer {
@@ -87,11 +101,24 @@ impl Fmp4Writer {
     /// # Errors
     /// [`WriteError::Unsupported`] for a sample entry that can't be made.
     pub fn new(tracks: &[Track], absolute: bool, skip_sidx: bool) -> Result<Self, WriteError> {
+        Self::shaped(tracks, absolute, Shape::Segments { sidx: !skip_sidx })
+    }
+
+    /// For one file, as ffmpeg writes it with `empty_moov+delay_moov`: times count from each track's
+    /// first sample, and an edit list says where that lies.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn file(tracks: &[Track], brand: Brand) -> Result<Self, WriteError> {
+        Self::shaped(tracks, false, Shape::File(brand))
+    }
+
+    fn shaped(tracks: &[Track], absolute: bool, shape: Shape) -> Result<Self, WriteError> {
         let tracks = (1u32..)
             .zip(tracks)
             .map(|(id, track)| TrackState::new(id, &track.format))
             .collect::<Result<_, _>>()?;
-        Ok(Self { tracks, absolute, sidx: !skip_sidx, sequence: 0, init_made: false })
+        Ok(Self { tracks, absolute, shape, sequence: 0, init_made: false })
     }
 
     /// Adds a sample to the fragment.
@@ -112,7 +139,11 @@ impl Fmp4Writer {
     /// [`WriteError::BadSample`] if a video track has had no keyframe with parameter sets.
     pub fn init(&mut self) -> Result<Vec<u8>, WriteError> {
         self.init_made = true;
-        init::build(&self.tracks, self.absolute)
+        let brand = match self.shape {
+            Shape::Segments { .. } => Brand::Segments,
+            Shape::File(brand) => brand,
+        };
+        init::build(&self.tracks, self.absolute, brand)
     }
 
     /// Takes what has been gathered. `next` is the sample behind it, which gives the last one of
@@ -125,7 +156,7 @@ impl Fmp4Writer {
         for (index, track) in self.tracks.iter_mut().enumerate() {
             track.close(next.filter(|sample| sample.track == index));
         }
-        let fragment = fragment::build(&mut self.tracks, self.sequence, self.sidx);
+        let fragment = fragment::build(&mut self.tracks, self.sequence, self.shape);
         fragment.map_err(|reason| WriteError::BadSample { track: 0, reason })
     }
 }
@@ -183,6 +214,7 @@ impl TrackState {
             duration,
             size,
             keyframe: sample.keyframe || !is_video,
+            pts,
         });
         self.data.push(data);
         Ok(())
@@ -238,9 +270,13 @@ impl TrackState {
 
 impl Origin {
     fn new(pts: i64, dts: i64, frame: i64, absolute: bool, late: bool) -> Self {
-        // Whole frames: the jitter of a source's clock must not reach the init file.
+        // Whole frames: the jitter of a source's clock must not reach an init file of all runs.
         let delay = pts - dts;
-        let delay = if frame > 0 { (delay + frame / 2).div_euclid(frame) * frame } else { delay };
+        let delay = if frame > 0 && absolute {
+            (delay + frame / 2).div_euclid(frame) * frame
+        } else {
+            delay
+        };
         let delay = delay.max(0);
         let offset = match (absolute, late) {
             (true, _) => delay,
@@ -267,12 +303,7 @@ pub fn timescale(format: &TrackFormat) -> u32 {
             }
             scale
         }
-        TrackFormat::Opus { .. } => 48_000,
-        TrackFormat::Aac { sample_rate, .. }
-        | TrackFormat::Ac3 { sample_rate, .. }
-        | TrackFormat::Eac3 { sample_rate, .. }
-        | TrackFormat::Mp3 { sample_rate, .. }
-        | TrackFormat::Flac { sample_rate, .. } => sample_rate.max(1),
+        _ => format.sample_rate().unwrap_or(crate::ts::RATE),
     }
 }
 
@@ -282,7 +313,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 /// Start codes become lengths of four bytes. Delimiters go; parameter sets go if the init file has
 /// them (`known`), and stay if they differ from those.
-fn length_prefixed(syntax: Syntax, known: Option<&ParameterSets>, data: &[u8]) -> Bytes {
+pub(crate) fn length_prefixed(syntax: Syntax, known: Option<&ParameterSets>, data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 16);
     for nal in nals(data) {
         let in_init = syntax.is_parameter_set(nal) && known.is_some_and(|k| k.contains(nal));

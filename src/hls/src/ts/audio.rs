@@ -35,8 +35,11 @@ impl Gather {
             TrackFormat::Mp3 { .. } => (Framing::None, pes::AUDIO),
             TrackFormat::Ac3 { .. } | TrackFormat::Eac3 { .. } => (Framing::None, pes::PRIVATE),
             TrackFormat::Opus { .. } => (Framing::Opus, pes::PRIVATE),
-            TrackFormat::Flac { .. } | TrackFormat::H264 { .. } | TrackFormat::Hevc { .. } => {
-                return Err(WriteError::Unsupported("FLAC in MPEG-TS".into()));
+            TrackFormat::Flac { .. }
+            | TrackFormat::Vorbis { .. }
+            | TrackFormat::H264 { .. }
+            | TrackFormat::Hevc { .. } => {
+                return Err(WriteError::Unsupported("FLAC or Vorbis in MPEG-TS".into()));
             }
         };
         Ok(Self { framing, stream_id, payload: Vec::new(), pts: 0, opus_samples: 0 })
@@ -94,8 +97,8 @@ impl Gather {
 }
 
 /// ADTS header with length zero, from an AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1, 1.A.2).
-fn adts(config: &[u8]) -> Result<[u8; 7], WriteError> {
-    let unsupported = |why: &str| WriteError::Unsupported(format!("AAC in MPEG-TS: {why}"));
+pub(crate) fn adts(config: &[u8]) -> Result<[u8; 7], WriteError> {
+    let unsupported = |why: &str| WriteError::Unsupported(format!("AAC in ADTS: {why}"));
     let (object_type, rate_index, channels) =
         parse_config(config).ok_or_else(|| unsupported("AudioSpecificConfig is cut short"))?;
     if !(1..=4).contains(&object_type) {
@@ -141,7 +144,7 @@ fn parse_config(config: &[u8]) -> Option<(u32, u32, u32)> {
     Some((kind, index, channels))
 }
 
-fn adts_header(fixed: &[u8; 7], frame: usize) -> Result<Vec<u8>, String> {
+pub(crate) fn adts_header(fixed: &[u8; 7], frame: usize) -> Result<Vec<u8>, String> {
     let length = u16::try_from(frame + 7)
         .ok()
         .filter(|&l| l < 1 << 13)
@@ -170,7 +173,7 @@ fn opus_header(packet: usize, trim: u16) -> Vec<u8> {
 }
 
 /// Length of an Opus packet in samples of 48 kHz (RFC 6716 3.1).
-fn opus_samples(packet: &[u8]) -> u32 {
+pub(crate) fn opus_samples(packet: &[u8]) -> u32 {
     let Some(&toc) = packet.first() else { return 0 };
     let frame = match toc >> 3 {
         config @ 0..=11 => [480, 960, 1920, 2880][usize::from(config % 4)],

@@ -1,9 +1,14 @@
-//! MPEG-TS, packet for packet as ffmpeg's muxer writes it behind its HLS muxer.
+//! MPEG-TS, packet for packet as ffmpeg's muxer writes it behind its HLS muxer, or by itself into one
+//! file.
 //!
 //! Times: source time + 2 x `max_delay`, which is the base that Jellyfin's subtitles are timed
 //! against (contract 4). A run whose first DTS is negative is shifted as a whole until that DTS is
 //! zero, as ffmpeg does: from the start of a file with B-frames everything comes later by their
 //! delay; after a seek nothing is shifted. The clock (PCR) is `max_delay` behind the DTS.
+//!
+//! By itself it has 0.7 s for `max_delay`, shifts nothing under `-avoid_negative_ts disabled`, repeats
+//! its tables by the clock, and states the clock every tenth of a second at least, as far as frames
+//! allow.
 //!
 //! Invariants:
 //! - A segment begins with SDT, PAT, PMT; continuity counters run on across segments.
@@ -20,6 +25,8 @@ use crate::{Sample, Track, TrackFormat, WriteError};
 use packet::{Adaptation, Counter, packetise};
 use psi::{FIRST_PID, Tables};
 
+pub(crate) use audio::{adts, adts_header, opus_samples};
+
 /// Ticks per second of PTS, DTS and PCR base.
 pub const RATE: u32 = 90_000;
 
@@ -29,6 +36,21 @@ const PES_PAYLOAD: usize = 2930;
 
 /// Opus is gathered up to 120 ms (in samples of 48 kHz), its longest packet.
 const OPUS_GATHER: u32 = 5760;
+
+/// ffmpeg's default of `-muxdelay`, in microseconds.
+const FILE_DELAY_US: u64 = 700_000;
+/// How often a file repeats PAT and PMT, and SDT, in ticks (`-pat_period`, `-sdt_period`).
+const PAT_PERIOD: i64 = 9_000;
+const SDT_PERIOD: i64 = 45_000;
+
+/// When a file's tables and clock were last written. In 27 MHz, in which ffmpeg compares.
+#[derive(Debug)]
+struct Repetition {
+    sdt: Option<i64>,
+    pat: Option<i64>,
+    clock: i64,
+    clock_period: i64,
+}
 
 /// Writes one run's packets.
 #[derive(Debug)]
@@ -42,6 +64,8 @@ pub struct TsWriter {
     shift: Option<i64>,
     /// The next packet begins a segment.
     begins: bool,
+    /// Of a file, in place of segments.
+    repetition: Option<Repetition>,
 }
 
 #[derive(Debug)]
@@ -83,7 +107,22 @@ impl TsWriter {
             delay: ticks(i64::try_from(max_delay_us * 1000).unwrap_or(0), RATE),
             shift: None,
             begins: true,
+            repetition: None,
         })
+    }
+
+    /// For one file. With `source_times` (`-copyts -avoid_negative_ts disabled`) times below zero
+    /// stay there.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn file(tracks: &[Track], source_times: bool) -> Result<Self, WriteError> {
+        let mut writer = Self::new(tracks, FILE_DELAY_US)?;
+        writer.shift = source_times.then_some(0);
+        let clock_period = tracks.get(writer.pcr_stream).map_or(1, |t| clock_period(&t.format));
+        let clock = writer.delay * 300 - clock_period;
+        writer.repetition = Some(Repetition { sdt: None, pat: None, clock, clock_period });
+        Ok(writer)
     }
 
     /// The next sample begins a new segment.
@@ -152,18 +191,70 @@ impl TsWriter {
             keyframe_run = unit.keyframe && !*after_keyframe;
             *after_keyframe = unit.keyframe;
         }
-        if std::mem::take(&mut self.begins) {
-            self.tables.write_all(out);
-        } else if keyframe_run {
-            self.tables.write_program(out);
-        }
-        let adaptation = Adaptation {
-            random_access: unit.keyframe,
-            pcr: (index == self.pcr_stream).then_some(unit.dts - self.delay),
+        let clock = unit.dts - self.delay;
+        let is_clock = index == self.pcr_stream;
+        let stated = match &mut self.repetition {
+            Some(repetition) => {
+                let (sdt, pat) = repetition.tables(clock * 300, keyframe_run);
+                self.tables.write(sdt, pat, out);
+                is_clock && (repetition.clock(clock * 300) || unit.keyframe)
+            }
+            None => {
+                let begins = std::mem::take(&mut self.begins);
+                self.tables.write(begins, begins || keyframe_run, out);
+                is_clock
+            }
         };
+        let adaptation = Adaptation { random_access: unit.keyframe, pcr: stated.then_some(clock) };
         let header = pes::header(unit.stream_id, unit.payload.len(), unit.pts, unit.dts);
         packetise(stream.pid, &mut stream.counter, adaptation, &header, &unit.payload, out);
     }
+}
+
+impl Repetition {
+    /// Whether SDT, and PAT with PMT, are due.
+    fn tables(&mut self, now: i64, keyframe: bool) -> (bool, bool) {
+        let due = |last: &mut Option<i64>, period: i64, forced: bool| {
+            let due = forced || last.is_none_or(|last| now - last >= period * 300);
+            if due {
+                *last = Some(last.map_or(now, |last| last.max(now)));
+            }
+            due
+        };
+        (due(&mut self.sdt, SDT_PERIOD, false), due(&mut self.pat, PAT_PERIOD, keyframe))
+    }
+
+    /// Whether the clock is due.
+    fn clock(&mut self, now: i64) -> bool {
+        let due = now - self.clock >= self.clock_period;
+        if due {
+            // Counted on from when it was due, not from when it came.
+            self.clock = (self.clock + self.clock_period).max(now - self.clock_period);
+        }
+        due
+    }
+}
+
+/// As many whole frames as fit into a tenth of a second, in 27 MHz; of longer ones each.
+fn clock_period(format: &TrackFormat) -> i64 {
+    const CLOCK: i64 = 27_000_000;
+    const MOST: i64 = CLOCK / 10;
+    let frame = |samples: i64, rate: u32| {
+        (CLOCK * samples + i64::from(rate) - 1).div_euclid(i64::from(rate.max(1)))
+    };
+    let frame = match *format {
+        TrackFormat::H264 { frame_rate: (n, d), .. }
+        | TrackFormat::Hevc { frame_rate: (n, d), .. } => frame(d.into(), n),
+        TrackFormat::Aac { sample_rate, .. } => frame(1024, sample_rate),
+        TrackFormat::Ac3 { sample_rate, .. } | TrackFormat::Eac3 { sample_rate, .. } => {
+            frame(1536, sample_rate)
+        }
+        TrackFormat::Mp3 { sample_rate, .. } => {
+            frame(if sample_rate < 32_000 { 576 } else { 1152 }, sample_rate)
+        }
+        _ => frame(960, 48_000),
+    };
+    if frame > 0 && frame <= MOST { MOST / frame * frame } else { 1 }
 }
 
 /// A PES packet to be; times in ticks with all shifts applied.

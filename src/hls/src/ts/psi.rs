@@ -28,16 +28,16 @@ impl Tables {
         }
     }
 
-    /// All three, as a segment begins.
-    pub fn write_all(&mut self, out: &mut Vec<u8>) {
-        write(SDT_PID, &mut self.sdt, out);
-        self.write_program(out);
-    }
-
-    /// PAT and PMT, as ffmpeg repeats them before keyframes within a segment.
-    pub fn write_program(&mut self, out: &mut Vec<u8>) {
-        write(PAT_PID, &mut self.pat, out);
-        write(PMT_PID, &mut self.pmt, out);
+    /// SDT, and PAT with PMT, as far as wanted: all as a segment begins, the latter also before
+    /// keyframes within it.
+    pub fn write(&mut self, services: bool, program: bool, out: &mut Vec<u8>) {
+        if services {
+            write(SDT_PID, &mut self.sdt, out);
+        }
+        if program {
+            write(PAT_PID, &mut self.pat, out);
+            write(PMT_PID, &mut self.pmt, out);
+        }
     }
 }
 
@@ -120,7 +120,7 @@ fn stream(format: &TrackFormat) -> (u8, Vec<u8>) {
             out.extend_from_slice(&descriptor(0x7f, &[0x80, code]));
             (0x06, out)
         }
-        TrackFormat::Flac { .. } => (0x06, Vec::new()),
+        TrackFormat::Flac { .. } | TrackFormat::Vorbis { .. } => (0x06, Vec::new()),
     }
 }
 
@@ -190,8 +190,8 @@ mod tests {
     fn every_table_is_one_packet_and_counts_on() {
         let mut tables = Tables::new(&[h264()], 0x100);
         let mut out = Vec::new();
-        tables.write_all(&mut out);
-        tables.write_program(&mut out);
+        tables.write(true, true, &mut out);
+        tables.write(false, true, &mut out);
         let heads: Vec<_> = out.chunks(PACKET).map(|p| hex(&p[..4])).collect();
         assert_eq!(heads, ["47401110", "47400010", "47500010", "47400011", "47500011"]);
     }

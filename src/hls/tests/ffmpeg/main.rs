@@ -4,6 +4,7 @@
 //! gets the packets. MPEG-TS must come out byte for byte the same but for the service's name; of
 //! fMP4 every time must be the same; and ffmpeg must decode everything without a word.
 
+mod file;
 mod source;
 
 use std::fs;

@@ -57,7 +57,12 @@ impl Source {
 
     /// AAC without picture.
     pub fn sound() -> Self {
-        Self::make(None, "25", "aac")
+        Self::sound_of("aac")
+    }
+
+    /// Sound without picture.
+    pub fn sound_of(audio: &'static str) -> Self {
+        Self::make(None, "25", audio)
     }
 
     fn make(video: Option<&'static str>, rate: &str, audio: &'static str) -> Self {
@@ -108,13 +113,18 @@ impl Source {
     }
 
     fn copy(&self, start: &str) -> Vec<String> {
+        let mut arguments = self.copy_from(start);
+        arguments.extend(["-copyts", "-avoid_negative_ts", "disabled"].map(str::to_owned));
+        arguments
+    }
+
+    fn copy_from(&self, start: &str) -> Vec<String> {
         let mut arguments: Vec<String> = ["-v", "error"].map(str::to_owned).to_vec();
         if start != "0" {
             arguments.extend(["-ss".into(), start.into()]);
         }
         arguments.extend(["-i".into(), self.path().to_str().unwrap().into()]);
-        arguments.extend(["-c", "copy", "-copyts", "-map_metadata", "-1"].map(str::to_owned));
-        arguments.extend(["-avoid_negative_ts", "disabled"].map(str::to_owned));
+        arguments.extend(["-c", "copy", "-map_metadata", "-1"].map(str::to_owned));
         if let Some(video) = self.video {
             arguments.extend(["-bsf:v".into(), format!("{video}_mp4toannexb")]);
         }
@@ -162,6 +172,23 @@ impl Source {
         }
         rest.push_str(" theirs/x.m3u8");
         arguments.extend(rest.split(' ').map(str::to_owned));
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        ffmpeg(dir, &arguments);
+    }
+
+    /// Lets ffmpeg write one file, as Jellyfin asks for it.
+    pub fn file(&self, dir: &Path, start: &str, copyts: bool, name: &str) {
+        let mut arguments = if copyts { self.copy(start) } else { self.copy_from(start) };
+        let maps: &[&str] = if self.video.is_some() { &["0:v", "0:a"] } else { &["0:a"] };
+        for map in maps {
+            arguments.extend(["-map".to_owned(), (*map).to_owned()]);
+        }
+        let flags = if self.video.is_some() { "frag_keyframe+" } else { "" };
+        if name.ends_with(".mp4") || name.ends_with(".m4a") {
+            let movflags = format!("{flags}empty_moov+delay_moov");
+            arguments.extend(["-movflags", &movflags].map(str::to_owned));
+        }
+        arguments.extend(["-strict", "-2", name].map(str::to_owned));
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         ffmpeg(dir, &arguments);
     }

@@ -19,6 +19,9 @@ use session::{Channel, Control, GatewayToHook, HookToGateway, PROTOCOL, StreamId
 /// Longer than anything takes, on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Name of a progressive file, as Jellyfin makes them.
+pub const FILE: &str = "0123456789abcdef0123456789abcdef.mp4";
+
 /// Records its arguments, stdin and the state of its process, then exits with 42. Signals are those
 /// of the one who looks: the shell blocks its own for a moment as it starts it.
 const REAL: &str = r#"#!/bin/sh
@@ -99,6 +102,16 @@ impl House {
         let line = format!(
             r#"-analyzeduration 200M -probesize 1G  -i file:"{input}" -map_metadata -1 -map_chapters -1 -threads 0 -map 0:0 -map 0:1 -map -0:s -codec:v:0 libx264 -preset veryfast -crf 23 -maxrate 4000000 -bufsize 8000000 -profile:v:0 high -level 41 -x264opts:0 subme=0:me_range=16:rc_lookahead=10:me=hex:open_gop=0 -force_key_frames:0 "expr:gte(t,n_forced*3)" -sc_threshold:v:0 0 -vf "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709,scale=trunc(min(max(iw\,ih*a)\,min(1280\,720*a))/2)*2:trunc(min(max(iw/a\,ih)\,min(1280/a\,720))/2)*2,format=yuv420p" -codec:a:0 aac -ac 2 -ab 256000 -af "volume=2" -copyts -avoid_negative_ts disabled -max_muxing_queue_size 2048 -f hls -max_delay 5000000 -hls_time 3 -hls_segment_type mpegts -start_number 0 -hls_segment_filename "{out}/id%d.ts" -hls_playlist_type vod -hls_list_size 0 -y "{out}/id.m3u8""#,
             input = self.path("in.mkv").display(),
+        );
+        ffmpeg_args::split_command_line(&line).into_iter().map(OsString::from).collect()
+    }
+
+    /// A command for one file, `out/{FILE}`.
+    pub fn file_job(&self) -> Vec<OsString> {
+        let line = format!(
+            r#"-analyzeduration 200M -probesize 1G -i file:"{input}" -map 0:0 -map 0:1 -map -0:s -codec:v:0 copy -map_metadata -1 -map_chapters -1 -threads 0 -codec:a:0 aac -ac 2 -ab 128000 -f mp4 -movflags frag_keyframe+empty_moov+delay_moov -y "{output}""#,
+            input = self.path("in.mkv").display(),
+            output = self.path("out").join(FILE).display(),
         );
         ffmpeg_args::split_command_line(&line).into_iter().map(OsString::from).collect()
     }

@@ -2,7 +2,8 @@
 //!
 //! Frames before the start are dropped, the rest are placed by [`FrameGrid`], and a keyframe is
 //! requested for every frame that [`KeyframeGrid`] names. Timestamps leave as source time in a
-//! segment that begins at zero.
+//! segment that begins at zero; a buffer's offset is the source time of the frame that it shows, ns,
+//! which the grid may have moved.
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +13,7 @@ use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
-use crate::cadence::{Emission, FrameGrid, KeyframeGrid, Rate};
+use crate::cadence::{Emission, FrameGrid, Holes, KeyframeGrid, Rate};
 use crate::timeline::{Gate, Timeline};
 
 /// What a cadence needs to know.
@@ -24,6 +25,8 @@ pub struct CadenceConfig {
     pub rate: Option<Rate>,
     /// The rate is a cap that the command sets.
     pub capped: bool,
+    /// What becomes of holes.
+    pub holes: Holes,
     /// Frames are made of fields; the last field stays in the deinterlacer.
     pub fields: bool,
     /// Period of the keyframe grid; `None` leaves keyframes to the encoder.
@@ -128,7 +131,7 @@ impl Cadence {
     }
 
     /// The frames that `buffer` becomes, each with the keyframe request that goes before it.
-    fn place(&self, buffer: gst::Buffer) -> Result<Vec<Frame>, gst::FlowError> {
+    fn place(&self, mut buffer: gst::Buffer) -> Result<Vec<Frame>, gst::FlowError> {
         let mut state = self.state();
         let state = &mut *state;
         let (Some(config), Some(segment), Some(grid)) =
@@ -148,6 +151,9 @@ impl Cadence {
             return Ok(Vec::new());
         }
         state.end_ns = time + buffer.duration().map_or(0, |length| length.nseconds() as i64);
+        // A cap moves frames as a filter does, before anything else looks at them.
+        let shown = if config.capped { super::NO_OFFSET } else { time.unsigned_abs() };
+        buffer.make_mut().set_offset(shown);
         let emission = grid.place(time);
         let frames = state.send(emission, Some(&buffer));
         state.previous = Some(buffer);
@@ -215,7 +221,8 @@ impl Cadence {
             None => configured.or(decoded).unwrap_or(UNKNOWN_RATE),
         };
         let capped = state.config.as_ref().is_some_and(|config| config.capped);
-        let grid = if capped { FrameGrid::capped(rate) } else { FrameGrid::new(rate) };
+        let holes = state.config.as_ref().map(|config| config.holes).unwrap_or_default();
+        let grid = if capped { FrameGrid::capped(rate) } else { FrameGrid::new(rate).with(holes) };
         state.grid.get_or_insert(grid);
         drop(state);
         let mut caps = caps.to_owned();

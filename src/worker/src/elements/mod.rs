@@ -1,13 +1,15 @@
 //! The worker's own GStreamer elements.
 //!
 //! `rgcadence` and `rgtrim` stand between decoder and encoder and translate to source time;
-//! `rgscale` is ffmpeg's scaler, `rgtonemap` leads HDR to SDR, `rgmix` mixes channels; these are
-//! registered within the process and named in `pipelines/` like any other element. [`FileSource`] stands at the head of every graph.
+//! `rgscale` is ffmpeg's scaler, `rgtonemap` leads HDR to SDR, `rgsubtitles` draws upon the picture,
+//! `rgmix` mixes channels; these are registered within the process and named in `pipelines/` like any
+//! other element. [`FileSource`] stands at the head of every graph.
 
 mod cadence;
 mod file;
 mod mix;
 mod scale;
+mod subtitles;
 mod tone_map;
 mod trim;
 
@@ -20,6 +22,10 @@ use gstreamer_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferS
 
 use crate::canvas::Canvases;
 use crate::reading::Reading;
+use crate::subtitles::Burner;
+
+/// `GST_BUFFER_OFFSET_NONE`.
+const NO_OFFSET: u64 = u64::MAX;
 
 pub use cadence::CadenceConfig;
 pub use trim::TrimConfig;
@@ -58,6 +64,11 @@ glib::wrapper! {
         @extends gstreamer_base::BaseTransform, gst::Element, gst::Object;
 }
 
+glib::wrapper! {
+    /// Subtitles into the picture.
+    pub struct Subtitles(ObjectSubclass<subtitles::Subtitles>) @extends gst::Element, gst::Object;
+}
+
 impl Cadence {
     /// Must be called before the element gets data.
     pub fn configure(&self, config: CadenceConfig) {
@@ -84,6 +95,14 @@ impl Trim {
     }
 }
 
+impl Subtitles {
+    /// Must be called before the element gets data.
+    pub fn configure(&self, burner: Burner) {
+        use glib::subclass::prelude::*;
+        self.imp().configure(burner);
+    }
+}
+
 /// Makes the elements known to this process.
 ///
 /// # Errors
@@ -93,7 +112,8 @@ pub fn register() -> Result<(), glib::BoolError> {
     gst::Element::register(None, "rgtrim", gst::Rank::NONE, Trim::static_type())?;
     gst::Element::register(None, "rgscale", gst::Rank::NONE, Scale::static_type())?;
     gst::Element::register(None, "rgmix", gst::Rank::NONE, Mix::static_type())?;
-    gst::Element::register(None, "rgtonemap", gst::Rank::NONE, ToneMap::static_type())
+    gst::Element::register(None, "rgtonemap", gst::Rank::NONE, ToneMap::static_type())?;
+    gst::Element::register(None, "rgsubtitles", gst::Rank::NONE, Subtitles::static_type())
 }
 
 /// A filter's output buffer on the next canvas, with the times and flags of its input.

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 pub mod case;
+pub mod pgs;
 pub mod sources;
 
 use std::path::Path;

@@ -4,6 +4,8 @@
 //! The real ffmpeg is a script that records how it was called and exits with [`RECORDED`], so a
 //! fall-back can't pass for a stream.
 
+mod files;
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
