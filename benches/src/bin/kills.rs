@@ -1,7 +1,7 @@
 //! Kills hook, worker and gateway at random moments, and looks for remains.
 //!
-//! After each kill, within three seconds: hook and worker are gone, no worker has lost its
-//! gateway, and the transcode directory holds nothing that Jellyfin would trip over (an empty
+//! Every third stream is live television, read by the real ffmpeg from a tuner. After each kill, within
+//! three seconds: hook, worker and reader are gone, no worker has lost its gateway, and the transcode directory holds nothing that Jellyfin would trip over (an empty
 //! segment, a temporary file, a name that isn't a number). At the end the gateway's memory and
 //! descriptors are what they were at the beginning.
 #![forbid(unsafe_code)]
@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use benches::clip::{self, Clip};
-use benches::play;
-use benches::processes::{descriptors, memory_kib, running};
+use benches::processes::{called_with, descriptors, memory_kib, running};
 use benches::stack::{Stack, pause, signal};
-use jellyfin_sim::Container;
+use benches::{live, play};
+use jellyfin_sim::{Container, Tuner};
 use rustix::process::Signal;
 
 const CLIP: Clip = Clip { width: 320, height: 180, rate: "25", seconds: 60 };
+/// Length of the tuner's program in seconds, and how much faster than it plays it is sent.
+const PROGRAM_SECONDS: u32 = 30;
+const FAST: f64 = 5.0;
 /// Time for everyone to notice a death and clean up.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Kills before memory counts as settled, and what it may still grow by.
@@ -33,6 +36,31 @@ enum Victim {
     Gateway,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ts,
+    Fmp4,
+    Live,
+}
+
+/// What is played.
+struct Sources {
+    clip: PathBuf,
+    tuner: Tuner,
+    /// The ffmpeg that reads, and doesn't transcode.
+    reader: PathBuf,
+}
+
+impl Sources {
+    fn make(folder: &Path) -> Result<Self> {
+        let clip = clip::make(folder, CLIP)?;
+        let program = live::program(folder, PROGRAM_SECONDS)?;
+        let rate = program.len() as f64 / f64::from(PROGRAM_SECONDS) * FAST;
+        let tuner = Tuner::start(program, rate)?;
+        Ok(Self { clip, tuner, reader: live::reader(folder)? })
+    }
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [binaries, folder, rest @ ..] = arguments.as_slice() else {
@@ -41,7 +69,7 @@ fn main() -> Result<()> {
     let count: u32 = rest.first().map_or(Ok(200), |count| count.parse())?;
     let seed: u64 = rest.get(1).map_or(Ok(1), |seed| seed.parse())?;
     let folder = PathBuf::from(folder);
-    let clip = clip::make(&folder, CLIP)?;
+    let sources = Sources::make(&folder)?;
     let mut stack = Stack::start(Path::new(binaries), &folder)?;
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut counts = [0_u32; 3];
@@ -53,10 +81,15 @@ fn main() -> Result<()> {
             _ => Victim::Gateway,
         };
         counts[victim as usize] += 1;
-        let fmp4 = random.below(2) == 1;
+        let kind = match random.below(3) {
+            0 => Kind::Live,
+            1 => Kind::Fmp4,
+            _ => Kind::Ts,
+        };
         let delay = random.below(1500);
-        kill_once(&mut stack, &clip, &folder, victim, fmp4, delay)
-            .with_context(|| format!("round {round}: {victim:?} killed after {delay} ms"))?;
+        kill_once(&mut stack, &sources, &folder, victim, kind, delay).with_context(|| {
+            format!("round {round}: {victim:?} of {kind:?} killed after {delay} ms")
+        })?;
         if victim == Victim::Gateway {
             stack.restart()?;
             baseline = None;
@@ -73,7 +106,7 @@ fn main() -> Result<()> {
             println!("{round} kills, gateway {} KiB", memory(&stack)?);
         }
     }
-    flat(&mut stack, baseline, &clip, &folder)?;
+    flat(&mut stack, baseline, &sources, &folder)?;
     println!(
         "{count} kills ({} hooks, {} workers, {} gateways): no orphan, no remains",
         counts[0], counts[1], counts[2]
@@ -86,13 +119,13 @@ fn main() -> Result<()> {
 fn flat(
     stack: &mut Stack,
     baseline: Option<(u32, u64, usize)>,
-    clip: &Path,
+    sources: &Sources,
     folder: &Path,
 ) -> Result<()> {
     let (mut before, mut fds) =
         baseline.map_or((memory(stack)?, descriptors(stack.pid())), |b| (b.1, b.2));
     for round in 0..3 * WARM_UP {
-        kill_once(stack, clip, folder, Victim::Hook, false, 50)?;
+        kill_once(stack, sources, folder, Victim::Hook, Kind::Ts, 50)?;
         if round == WARM_UP {
             (before, fds) = (memory(stack)?, descriptors(stack.pid()));
         }
@@ -113,23 +146,30 @@ fn memory(stack: &Stack) -> Result<u64> {
 
 fn kill_once(
     stack: &mut Stack,
-    clip: &Path,
+    sources: &Sources,
     folder: &Path,
     victim: Victim,
-    fmp4: bool,
+    kind: Kind,
     delay_ms: u64,
 ) -> Result<()> {
     let directory = folder.join("transcodes");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)?;
-    let container = if fmp4 { Container::Fmp4 } else { Container::Ts };
-    let command = play::command(clip, &directory, container, CLIP.height);
+    let film = |container| play::command(&sources.clip, &directory, container, CLIP.height);
+    let (command, real) = match kind {
+        // Were the hook to fall back, that must show, not pass for a clean end.
+        Kind::Ts => (film(Container::Ts), Path::new("/bin/false")),
+        Kind::Fmp4 => (film(Container::Fmp4), Path::new("/bin/false")),
+        Kind::Live => {
+            (live::command(&sources.tuner.url(), &directory, false), sources.reader.as_path())
+        }
+    };
     let (name, endpoint) = stack.endpoint();
     let mut hook = Command::new(stack.hook()?)
         .args(command.at(0, f64::from(CLIP.seconds)))
         .env(name, endpoint)
-        // Were the hook to fall back, that must show, not pass for a clean end.
-        .env("RENDERGATE_FFMPEG", "/bin/false")
+        .env("RENDERGATE_FFMPEG", real)
+        .env("RECORD", "/dev/null")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -148,12 +188,12 @@ fn kill_once(
         // The stream was over already; nothing to kill.
         signal(hook.id(), Signal::TERM);
     }
-    settle(stack, &mut hook, worker)?;
+    settle(stack, &mut hook, worker, &sources.tuner.url())?;
     inspect(&directory, &command.id, &command.extension)
 }
 
-/// Waits until hook and worker are gone and every other worker has a living gateway.
-fn settle(stack: &Stack, hook: &mut Child, worker: Option<u32>) -> Result<()> {
+/// Waits until hook, worker and reader are gone and every other worker has a living gateway.
+fn settle(stack: &Stack, hook: &mut Child, worker: Option<u32>, url: &str) -> Result<()> {
     let program = stack.worker_program()?;
     let deadline = Instant::now() + SETTLE;
     loop {
@@ -166,11 +206,15 @@ fn settle(stack: &Stack, hook: &mut Child, worker: Option<u32>) -> Result<()> {
             .iter()
             .filter(|worker| gateways.iter().all(|gateway| gateway.pid != worker.parent))
             .collect();
-        if hook_gone && worker_gone && orphans.is_empty() {
+        let readers = called_with(url);
+        if hook_gone && worker_gone && orphans.is_empty() && readers.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("hook gone: {hook_gone}, worker gone: {worker_gone}, orphans: {orphans:?}");
+            bail!(
+                "hook gone: {hook_gone}, worker gone: {worker_gone}, orphans: {orphans:?}, \
+                 readers: {readers:?}"
+            );
         }
         pause(5);
     }

@@ -132,7 +132,7 @@ fn an_input_without_bytes_or_sense_is_left_to_ffmpeg() {
 fn streams_that_are_not_found_have_a_bound() {
     // Tables and stuffing for ever.
     let head = bytes("pal.ts")[..188 * 3].to_vec();
-    let mut stuffing = vec![0xff; 188];
+    let mut stuffing = [0xff; 188];
     stuffing[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
     let case = Case::new();
     let (run, mut writer) = start(&piped(&case));
