@@ -146,6 +146,7 @@ impl Compared {
             assert_eq!(report.backend, expected, "{:?}", report.reason);
         }
         let ours = support::output::Output::read(&self.case.out(), &self.plan).whole;
+
         let with = similar(&ours, &self.reference("with", &self.graph), area);
         let plain = self.reference("plain", "[0:v:0]null");
         let without = similar(&ours, &plain, area);
@@ -468,6 +469,7 @@ fn presentation_graphics() {
     // In the middle of a picture, and beyond the last.
     compared().from(7.5).holds(THIRD, &[0, 60]);
     compared().from(10.5).holds(STRIP, &[]);
+    compared().from(1.5).holds(FIRST, &[0, 40]);
 }
 
 #[test]
@@ -481,6 +483,11 @@ fn presentation_graphics_of_mpeg_ts() {
         .changed(|plan| plan.start_at_zero = true)
         .from(6.2)
         .holds(THIRD, &[20, 60]);
+    Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
+        .as_in(exact_film())
+        .changed(|plan| plan.start_at_zero = true)
+        .from(1.5)
+        .holds(FIRST, &[0, 40]);
 }
 
 #[test]
