@@ -52,7 +52,7 @@ pub enum ReadError {
 pub struct Reading {
     store: Store,
     waiting: AtomicBool,
-    /// The last read found nothing more.
+    /// The last read came to the end.
     at_end: AtomicBool,
     /// What stands in for the first bytes.
     opening: OnceLock<Opening>,
@@ -165,7 +165,7 @@ impl Reading {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether the last read found that there is no more, or failed.
+    /// Whether the last read came to the end, or failed.
     pub fn is_at_end(&self) -> bool {
         self.at_end.load(Ordering::Relaxed)
     }
@@ -208,7 +208,12 @@ impl Reading {
 
     fn read_from(&self, offset: u64, buffer: &mut [u8], some: bool) -> Result<usize, ReadError> {
         let read = self.read_opened(offset, buffer, some);
-        self.at_end.store(!matches!(read, Ok(1..)), Ordering::Relaxed);
+        // Nobody reads beyond a file whose length is known.
+        let at_end = match read {
+            Ok(read @ 1..) => self.length().is_some_and(|length| offset + read as u64 >= length),
+            Ok(0) | Err(_) => true,
+        };
+        self.at_end.store(at_end, Ordering::Relaxed);
         read
     }
 
