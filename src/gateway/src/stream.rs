@@ -391,6 +391,7 @@ impl Stream<'_> {
                 self.hear_running(backend, node, reason, description)
             }
             WorkerToGateway::Alive { decoded, waiting } => {
+                self.entry.with(|record| record.waits = waiting);
                 if waiting {
                     self.it_waits();
                 } else if std::mem::replace(&mut self.decoded, decoded) != decoded {

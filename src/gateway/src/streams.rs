@@ -105,6 +105,8 @@ pub(crate) struct Record {
     segmented: bool,
     /// Comes from a network, as fast as it plays.
     live: bool,
+    /// Its worker waits for input, or at its horizon.
+    pub waits: bool,
     horizon: watch::Sender<Option<Duration>>,
     /// Since when it has been held without a break, and what it had produced by then.
     held: Option<(Instant, Duration)>,
@@ -170,6 +172,7 @@ impl Record {
                 .inputs
                 .iter()
                 .any(|input| matches!(input.location, Location::Network(_))),
+            waits: false,
             horizon: watch::Sender::new(None),
             held: None,
         }
@@ -219,7 +222,8 @@ impl Record {
             watched: produced.saturating_sub(lead),
             segments: if self.segmented { self.segments } else { u64::try_from(pieces).ok()? },
             segment: self.segment,
-            paused: self.state == State::Paused,
+            // A server that sends nothing may do so for ever, and nobody else has to wait for it.
+            paused: self.state == State::Paused || self.live && self.waits,
             live: self.live,
         })
     }
