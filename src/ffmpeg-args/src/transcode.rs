@@ -18,8 +18,8 @@ use crate::turning::Mark;
 use crate::unread::{ANY, BARE, Spellings, Unread, is_spelled, shown, value};
 use crate::video::{self, Picture};
 use crate::{
-    Audio, AudioAction, Output, Passthrough, Plan, Transcode, Turn, Verdict, Video, VideoAction,
-    audio, network, output,
+    Audio, AudioAction, Delivery, Location, Output, Passthrough, Plan, StreamRef, StreamSelect,
+    Transcode, Turn, Verdict, Video, VideoAction, audio, network, output,
 };
 
 /// Options that are understood and not offered, wherever they stand.
@@ -66,6 +66,7 @@ fn transcode(arguments: &Arguments) -> Verdict<Transcode> {
     let segments = read_graph(&mut run)?;
     let graph = segments.as_deref().map(Graph::resolve).transpose()?;
     let streams = select::read(&mut unread, sources.len(), graph.as_ref())?;
+    refuse_renumbered(&sources, &streams)?;
     let (video, timing) = read_video(&mut unread, &sources, &streams, graph)?;
     let audio = match streams.audio {
         Some(source) => {
@@ -166,6 +167,24 @@ fn check_times(
 
 /// How pictures are decoded and turned is said of the encoded picture's input alone, and MP4 must
 /// not carry a mark on when the picture has been turned by it.
+/// Whoever unpacks a network input numbers its streams anew.
+fn refuse_renumbered(sources: &[Source], streams: &Streams) -> Verdict<()> {
+    let renumbered = |stream: &StreamRef| {
+        let network = match &sources[stream.input].input.location {
+            Location::Network(network) => network,
+            _ => return false,
+        };
+        network.delivery == Delivery::Remuxed && stream.stream != StreamSelect::Best
+    };
+    match [streams.video, streams.audio].iter().flatten().find(|stream| renumbered(stream)) {
+        Some(stream) => {
+            let reason = format!("numbered streams of the network input {}", stream.input);
+            Err(Passthrough::feature(reason))
+        }
+        None => Ok(()),
+    }
+}
+
 fn check_marks(sources: &[Source], video: Option<&Video>, output: &Output) -> Verdict<()> {
     let encode = video.and_then(|video| match &video.action {
         VideoAction::Encode(encode) => Some(encode),
