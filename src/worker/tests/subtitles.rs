@@ -7,21 +7,17 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
 
 use ffmpeg_args::*;
 use session::{Ending, Fault};
+use support::burnt::{
+    Compared, DIFFERENT, HEIGHT, SIMILAR, WIDTH, film, film_with, first_pts, similar, written,
+};
 use support::case::{Case, refused};
 use support::pgs::{self, Place, Shown};
-use support::{Run, clip, encode_of, gpu};
-
-const WIDTH: u32 = 640;
-const HEIGHT: u32 = 360;
-/// Least similarity of a picture to ffmpeg's, in the subtitles' box.
-const SIMILAR: f64 = 0.95;
-/// What a picture without the subtitles has at most in the same box.
-const DIFFERENT: f64 = 0.9;
+use support::sources::source;
+use support::{Run, clip, encode_of};
 
 /// A family that no machine has, in a directory of its own.
 const FAMILY: &str = "Gateway Abcd";
@@ -46,161 +42,7 @@ static FONTS: LazyLock<PathBuf> = LazyLock::new(|| {
     directory
 });
 
-/// 12 seconds of a film in which something moves.
-fn film() -> PathBuf {
-    film_with("subtitles-film.mkv", "25", "", "")
-}
-
-fn film_with(name: &str, rate: &str, inputs: &str, rest: &str) -> PathBuf {
-    clip(
-        name,
-        &format!(
-            "-f lavfi -i testsrc2=s={WIDTH}x{HEIGHT}:r={rate}:d=12 {inputs} -c:v libx264 -preset superfast \
-             -crf 12 -g 50 -pix_fmt yuv420p {rest}"
-        ),
-    )
-}
-
-/// A run of ours and what ffmpeg makes of the same.
-struct Compared {
-    case: Case,
-    plan: Transcode,
-    /// ffmpeg's `-filter_complex`, from `[0:v:0]` to an output without a name.
-    graph: String,
-    /// What ffmpeg draws upon.
-    film: PathBuf,
-}
-
-impl Compared {
-    fn new(film: &Path, subtitles: Subtitles, graph: &str) -> Self {
-        let case = Case::new();
-        let mut plan = case.plan(film);
-        plan.audio = None;
-        let encode = encode_of(&mut plan);
-        encode.rate = RateControl { crf: Some(12.0), ..RateControl::default() };
-        if gpu::under_test().is_some() {
-            encode.rate.max_bitrate = Some(12_000_000);
-        }
-        encode.scale = None;
-        encode.colour = None;
-        encode.subtitles = Some(subtitles);
-        Self { case, plan, graph: graph.to_owned(), film: film.to_owned() }
-    }
-
-    /// Compared with what ffmpeg makes of another film.
-    fn as_in(mut self, film: PathBuf) -> Self {
-        self.film = film;
-        self
-    }
-
-    /// From a time on, s.
-    fn from(mut self, seconds: f64) -> Self {
-        self.plan.inputs.iter_mut().for_each(|input| {
-            input.start_us = Some((seconds * 1e6) as u64);
-        });
-        self
-    }
-
-    fn changed(mut self, change: impl FnOnce(&mut Transcode)) -> Self {
-        change(&mut self.plan);
-        self
-    }
-
-    /// With another input, of subtitles.
-    fn beside(mut self, other: &Path) -> Self {
-        let input =
-            Input { location: Location::File(other.to_owned()), ..self.plan.inputs[0].clone() };
-        self.plan.inputs.push(input);
-        self
-    }
-
-    /// Runs ffmpeg with this graph.
-    fn reference(&self, name: &str, graph: &str) -> PathBuf {
-        let path = self.case.dir.path().join(name);
-        let start = self.plan.inputs[0].start_us.map(|start| (start as f64 / 1e6).to_string());
-        let mut command = Command::new("ffmpeg");
-        command.args(["-v", "error", "-nostdin"]);
-        command.args(start.iter().flat_map(|start| ["-ss", start]));
-        command.arg("-i").arg(&self.film);
-        command.args(["-filter_complex", graph, "-an", "-sn", "-copyts"]);
-        command.args(self.plan.start_at_zero.then_some("-start_at_zero"));
-        command
-            .args("-c:v libx264 -preset veryfast -crf 12 -avoid_negative_ts disabled".split(' '));
-        // Jellyfin's muxer, which sets the frame rate's rule; all in one segment.
-        command.args("-f hls -hls_time 1000 -y".split(' '));
-        let result = command.arg(path.with_extension("m3u8")).output().unwrap();
-        let said = String::from_utf8_lossy(&result.stderr);
-        assert!(result.status.success(), "ffmpeg {graph}: {said}");
-        path.with_file_name(format!("{name}0.ts"))
-    }
-
-    /// Compares the pictures in a box (width, height, left, top); `shown` are the numbers of some
-    /// in which subtitles stand there.
-    #[track_caller]
-    fn holds(self, area: [u32; 4], shown: &[usize]) {
-        let report = Run::start(&self.plan).finish();
-        assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
-        assert!(report.description.contains("rgsubtitles"), "{}", report.description);
-        if let Some(gpu) = gpu::under_test().filter(|gpu| gpu.encodes()) {
-            let expected = if gpu.decodes() { "vaapi" } else { "mixed" };
-            assert_eq!(report.backend, expected, "{:?}", report.reason);
-        }
-        let ours = support::output::Output::read(&self.case.out(), &self.plan).whole;
-
-        let with = similar(&ours, &self.reference("with", &self.graph), area);
-        let plain = self.reference("plain", "[0:v:0]null");
-        let without = similar(&ours, &plain, area);
-        assert_eq!(with.len(), without.len());
-        let worst = with.iter().copied().fold(1.0, f64::min);
-        let mean = with.iter().sum::<f64>() / with.len() as f64;
-        println!("{} pictures, worst {worst:.4}, mean {mean:.4}", with.len());
-        let late: Vec<_> = with.iter().enumerate().filter(|(_, value)| **value < SIMILAR).collect();
-        assert!(late.is_empty(), "{} like {:?}", late.len(), &late[..late.len().min(5)]);
-        for number in shown {
-            assert!(without[*number] < DIFFERENT, "{number} shows nothing: {}", without[*number]);
-        }
-    }
-}
-
-/// Structural similarity of each picture to another film's, in a box.
-fn similar(ours: &Path, theirs: &Path, [width, height, left, top]: [u32; 4]) -> Vec<f64> {
-    let stats = ours.with_extension("ssim");
-    let crop = format!("crop={width}:{height}:{left}:{top},settb=1/1000,setpts=N*40");
-    let graph = format!(
-        "[0:v:0]{crop}[a];[1:v:0]{crop}[b];[a][b]ssim=stats_file={}:shortest=1",
-        stats.display()
-    );
-    let files = [ours, theirs].map(|path| path.to_str().unwrap());
-    let inputs = ["-v", "fatal", "-nostdin", "-fflags", "+igndts", "-i", files[0], "-i", files[1]];
-    let output = ["-lavfi", &graph, "-an", "-f", "null", "-"];
-    support::output::capture("ffmpeg", &[&inputs[..], &output].concat());
-    let text = fs::read_to_string(stats).unwrap();
-    let value = |line: &str| line.split("All:").nth(1)?.split(' ').next()?.parse().ok();
-    let values: Vec<f64> = text.lines().filter_map(value).collect();
-    let counts = [ours, theirs].map(count);
-    assert_eq!(counts, [values.len(); 2], "one has more pictures than the other");
-    values
-}
-
-fn count(path: &Path) -> usize {
-    let arguments = ["-v", "fatal", "-count_packets", "-select_streams", "v", "-show_entries"];
-    let rest = ["stream=nb_read_packets", "-of", "csv=p=0", path.to_str().unwrap()];
-    let text = support::output::capture("ffprobe", &[&arguments[..], &rest].concat());
-    let text = String::from_utf8(text).unwrap();
-    text.lines().find_map(|line| line.trim_end_matches(',').parse().ok()).unwrap()
-}
-
 // --- Text ----------------------------------------------------------------------------------------
-
-/// A file that is there whole, whichever test asks first.
-fn written(name: &str, text: &[u8]) -> PathBuf {
-    let directory = stand::kept().join("clips");
-    fs::create_dir_all(&directory).unwrap();
-    let making = tempfile::NamedTempFile::new_in(&directory).unwrap();
-    fs::write(&making, text).unwrap();
-    making.persist(directory.join(name)).unwrap();
-    directory.join(name)
-}
 
 fn text(path: &Path) -> TextSubtitles {
     TextSubtitles {
@@ -406,6 +248,60 @@ fn damaged_lines_cost_no_more_than_themselves() {
     texts(&film(), &subtitles).holds(LOWER, &[50, 175]);
 }
 
+/// What stands before it has no equal in ffmpeg, so the lines are drawn by ffmpeg upon what the same
+/// run gives without them.
+#[test]
+fn behind_a_turn_and_a_tone_mapping() {
+    let tones = ToneMap {
+        from: HdrTransfer::Pq,
+        curve: ToneCurve::Driver,
+        peak: None,
+        desaturation: None,
+        parameter: None,
+        mode: None,
+        brightness: None,
+        contrast: None,
+    };
+    let upright = [190, 54, 25, 426 - 56];
+    let wide = [188, 50, 119, 240 - 50];
+    // As short as may be: tones are mapped slowly by a build for debugging.
+    let hdr = clip(
+        "subtitles-pq.mkv",
+        "-f lavfi -i testsrc2=s=426x240:r=25:d=4 -c:v libx265 -preset ultrafast -pix_fmt \
+         yuv420p10le -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc \
+         -x265-params log-level=error:keyint=50:colorprim=bt2020:transfer=smpte2084:\
+         colormatrix=bt2020nc:repeat-headers=1:hdr-opt=1:max-cll=1000,400",
+    );
+    let turned = source("turned90.mp4");
+    for (film, tones, frame, area) in
+        [(&turned, None, "1001/24000", upright), (&hdr, Some(tones), "1/25", wide)]
+    {
+        let subtitles = text(&srt());
+        let drawn = texts(film, &subtitles).changed(|plan| {
+            encode_of(plan).tone_map = tones.clone();
+        });
+        let bare = texts(film, &subtitles).changed(|plan| {
+            encode_of(plan).tone_map = tones;
+            encode_of(plan).subtitles = None;
+        });
+        let [ours, bare] = [&drawn, &bare].map(|run| {
+            let report = Run::start(&run.plan).finish();
+            assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
+            support::output::Output::read(&run.case.out(), &run.plan).whole
+        });
+        // Sound that begins earlier moves the film in its container.
+        let start = first_pts(film);
+        let on_time = format!("[0:v:0]setpts=(N*{frame}+{start})/TB,");
+        let graph = filter(&subtitles).replace("[0:v:0]", &on_time);
+        let drawn = drawn.like_in(bare);
+        let with = similar(&ours, &drawn.reference("with", &graph), area);
+        let without = similar(&ours, &drawn.film, area);
+        let worst = with.iter().copied().fold(1.0, f64::min);
+        println!("worst {worst:.4}, without {:.4}", without[50]);
+        assert!(worst > SIMILAR && without[50] < DIFFERENT, "{}", film.display());
+    }
+}
+
 // --- Pictures ------------------------------------------------------------------------------------
 
 const CANVAS: (u16, u16) = (1280, 720);
@@ -462,7 +358,8 @@ const STRIP: [u32; 4] = [WIDTH, 64, 0, 290];
 #[test]
 fn presentation_graphics() {
     let film = with_pictures("pgs.mkv", "copy", "");
-    let compared = || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).as_in(exact_film());
+    let compared =
+        || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).like_in(exact_film());
     compared().holds(FIRST, &[25, 86]);
     compared().holds(SECOND, &[113, 174]);
     compared().holds(THIRD, &[175, 254]);
@@ -476,15 +373,15 @@ fn presentation_graphics() {
 fn presentation_graphics_of_mpeg_ts() {
     let film = with_pictures("pgs.m2ts", "copy", "-mpegts_m2ts_mode 1");
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
-        .as_in(exact_film())
+        .like_in(exact_film())
         .holds(SECOND, &[113, 174]);
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
-        .as_in(exact_film())
+        .like_in(exact_film())
         .changed(|plan| plan.start_at_zero = true)
         .from(6.2)
         .holds(THIRD, &[20, 60]);
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
-        .as_in(exact_film())
+        .like_in(exact_film())
         .changed(|plan| plan.start_at_zero = true)
         .from(1.5)
         .holds(FIRST, &[0, 40]);
@@ -494,7 +391,7 @@ fn presentation_graphics_of_mpeg_ts() {
 fn a_file_of_presentation_graphics_beside_the_film() {
     let compared = || {
         let subtitles = pictures(1, 0, EXACT);
-        Compared::new(&film(), subtitles, &exact(0, 1)).as_in(exact_film()).beside(&sup())
+        Compared::new(&film(), subtitles, &exact(0, 1)).like_in(exact_film()).beside(&sup())
     };
     compared().holds(FIRST, &[25, 86]);
     // ffmpeg looks for the start among the subtitles themselves, and misses those before it.
@@ -525,7 +422,7 @@ fn vobsub_that_ends_by_itself() {
     let film = vobsub("vobsub.mkv", &sup(), "");
     let plain = vobsub("vobsub-exact.mkv", &sup(), "-bf 0");
     let compared =
-        || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).as_in(plain.clone());
+        || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).like_in(plain.clone());
     compared().holds(FIRST, &[25, 86]);
     compared().holds(SECOND, &[113, 174]);
     compared().holds(THIRD, &[175, 236]);
@@ -553,7 +450,7 @@ fn dvb_subtitles() {
         let graph = "[0:v:0][0:1]overlay=eof_action=pass:repeatlast=0";
         let compared = || {
             Compared::new(&film, pictures(0, 1, None), graph)
-                .as_in(plain.clone())
+                .like_in(plain.clone())
                 .changed(|plan| plan.start_at_zero = true)
         };
         compared().holds(FIRST, &[25, 86]);
@@ -581,7 +478,7 @@ fn fitted_to_a_height_and_cut_or_filled() {
     );
     let fit = Some(SubtitleFit::Height { width, height });
     Compared::new(&film(""), pictures(0, 1, fit), &graph)
-        .as_in(film("-bf 0"))
+        .like_in(film("-bf 0"))
         .changed(|plan| encode_of(plan).scale = Some(Scale::Exact { width, height }))
         .holds([170, 36, 128, 200], &[25, 200]);
 }

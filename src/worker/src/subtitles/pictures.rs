@@ -88,8 +88,9 @@ impl Pictures {
         let waiting = &mut self.waiting;
         self.stream.read_to(time_ns, |subtitle| waiting.push_back(subtitle));
         let now = time_ns + ROUNDING_NS;
-        while let Some(next) = self.waiting.pop_front_if(|next| appears_ns(next) <= now) {
-            self.shown = Some(next);
+        let due = self.waiting.iter().take_while(|next| appears_ns(next) <= now).count();
+        if let Some(latest) = self.waiting.drain(..due).next_back() {
+            self.shown = Some(latest);
             self.layer = None;
         }
         if self.shown.as_ref().is_none_or(|shown| disappears_ns(shown) <= now) {

@@ -1,6 +1,7 @@
 //! What the worker's tests need beside the test stand: plans and films.
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
+pub mod burnt;
 pub mod case;
 pub mod pgs;
 pub mod sources;
