@@ -1,6 +1,6 @@
 //! Links libswscale, libavutil and libass, whose few functions `src/swscale.rs` and
 //! `src/subtitles/libass.rs` declare, and describes the structures of libavformat and libavcodec,
-//! which `src/subtitles/libav.rs` loads when they are needed: their layouts differ between ffmpeg's
+//! which `src/subtitles/libav` loads when they are needed: their layouts differ between ffmpeg's
 //! releases, so they are taken from the headers that are installed.
 
 use std::path::{Path, PathBuf};

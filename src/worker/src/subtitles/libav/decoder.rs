@@ -1,4 +1,4 @@
-//! What libavcodec makes of packets of subtitles.
+//! Packets of subtitles to lines and pixels.
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::{self, NonNull};
