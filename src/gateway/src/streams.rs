@@ -106,10 +106,15 @@ pub(crate) struct Record {
     /// Comes from a network, as fast as it plays.
     live: bool,
     horizon: watch::Sender<Option<Duration>>,
+    /// Since when it has been held without a break, and what it had produced by then.
+    held: Option<(Instant, Duration)>,
 }
 
 /// As much of a file that grows as counts for a segment.
 const PIECE: Duration = Duration::from_secs(3);
+/// The longest that a stream stands still for others. Where its viewer is, is a guess: one who has
+/// leapt ahead, past an intro, plays what has been produced last.
+const STANDSTILL: Duration = Duration::from_secs(10);
 /// Grants that differ by less aren't worth a message.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
 
@@ -166,6 +171,7 @@ impl Record {
                 .iter()
                 .any(|input| matches!(input.location, Location::Network(_))),
             horizon: watch::Sender::new(None),
+            held: None,
         }
     }
 
@@ -174,8 +180,18 @@ impl Record {
         self.horizon.subscribe()
     }
 
-    /// Lets it go so far.
-    pub(crate) fn grant(&self, horizon: Option<Duration>) {
+    /// Lets it go so far, and in any case on at the pace of playing once it has been held for long
+    /// ([`STANDSTILL`]).
+    pub(crate) fn grant(&mut self, horizon: Option<Duration>) {
+        let produced = Duration::from_micros(self.progress.position_us);
+        let now = Instant::now();
+        self.held = horizon
+            .filter(|horizon| *horizon <= produced)
+            .map(|_| *self.held.get_or_insert((now, produced)));
+        let least = self.held.and_then(|(since, then)| {
+            (now - since).checked_sub(STANDSTILL).map(|passed| then + passed)
+        });
+        let horizon = horizon.map(|horizon| horizon.max(least.unwrap_or_default()));
         self.horizon.send_if_modified(|current| {
             let tell = match (*current, horizon) {
                 (Some(old), Some(new)) => old.abs_diff(new) >= WORTH_TELLING,

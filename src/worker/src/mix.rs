@@ -2,9 +2,12 @@
 
 use ffmpeg_args::{Mix, SourceChannel};
 
-/// ffmpeg's names of channels, in the order of their bits in a channel mask, which GStreamer shares
-/// (`GstAudioChannelPosition`).
-const NAMES: [&str; 11] = ["FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR"];
+/// ffmpeg's names of channels, in the order of their bits in GStreamer's channel mask
+/// (`GstAudioChannelPosition`), which is ffmpeg's up to `BC` and no further.
+const NAMES: [&str; 21] = [
+    "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "LFE2", "SL", "SR", "TFL", "TFR",
+    "TFC", "TC", "TBL", "TBR", "TSL", "TSR", "TBC",
+];
 
 /// Layouts that a mix may lead to: ffmpeg's name, channels, mask.
 const LAYOUTS: [(&str, usize, u64); 5] =
@@ -67,10 +70,12 @@ mod tests {
     fn channels_are_found_by_number_and_by_name() {
         let mix = stereo(&[(SourceChannel::Number(2), 0.5), (name("SL"), 0.25)], false);
         // 5.1 with speakers at the sides: FL FR FC LFE SL SR.
-        assert_eq!(gains(&mix, 6, 0x60f)[0], [0.0, 0.0, 0.5, 0.0, 0.25, 0.0]);
+        assert_eq!(gains(&mix, 6, 0xc0f)[0], [0.0, 0.0, 0.5, 0.0, 0.25, 0.0]);
         // The same with speakers behind: there is no SL.
         assert_eq!(gains(&mix, 6, 0x3f)[0], [0.0, 0.0, 0.5, 0.0, 0.0, 0.0]);
         assert_eq!(gains(&mix, 2, 0x3)[0], [0.0, 0.0]);
+        let sides = stereo(&[(name("SL"), 1.0), (name("SR"), 0.5)], false);
+        assert_eq!(gains(&sides, 8, 0xc3f)[0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.5]);
         assert_eq!(gains(&stereo(&[(name("FR"), 1.0)], false), 2, 0)[1], [0.0, 1.0]);
     }
 

@@ -75,6 +75,13 @@ impl GateState {
         let now = self.closed.unwrap_or_else(Instant::now);
         now.duration_since(self.started).saturating_sub(self.stood)
     }
+
+    /// What is left until a time of the stream's clock; `None` while that stands, however little is
+    /// left.
+    fn rest(&self, time: Duration) -> Option<Duration> {
+        let rest = time.saturating_sub(self.running());
+        (self.closed.is_none() || rest.is_zero()).then_some(rest)
+    }
 }
 
 impl Default for Gate {
@@ -127,12 +134,14 @@ impl Gate {
         }
         self.timing.fetch_add(1, Ordering::Relaxed);
         while !state.stopped {
-            let rest = time.saturating_sub(state.running());
-            if rest.is_zero() {
-                break;
-            }
-            let waited = self.changed.wait_timeout(state, rest);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = match state.rest(time) {
+                Some(Duration::ZERO) => break,
+                Some(rest) => {
+                    let waited = self.changed.wait_timeout(state, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
         self.timing.fetch_sub(1, Ordering::Relaxed);
     }
@@ -175,5 +184,28 @@ impl Gate {
         }
         drop(state);
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_the_clock_stands_nobody_waits_for_a_time() {
+        let gate = Gate::default();
+        let rest = |time| gate.state.lock().unwrap().rest(time);
+        let far = Duration::from_secs(3600);
+        assert!(rest(far).is_some_and(|rest| !rest.is_zero()));
+        gate.pause(true);
+        gate.hold(true);
+        // A nanosecond would be waited for again and again.
+        let soon = gate.running() + Duration::from_nanos(1);
+        assert_eq!(rest(soon), None);
+        assert_eq!(rest(gate.running()), Some(Duration::ZERO));
+        gate.pause(false);
+        assert_eq!(rest(far), None);
+        gate.hold(false);
+        assert!(rest(far).is_some());
     }
 }

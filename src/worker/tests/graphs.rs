@@ -352,6 +352,41 @@ fn tones_mapped_between_two_halves_of_a_gpu() {
 }
 
 #[test]
+fn subtitles_last_before_the_encoder() {
+    let burnt = |encode: &mut VideoEncode| {
+        encode.encoder_params.clear();
+        encode.subtitles = Some(Subtitles::Text(TextSubtitles {
+            path: "lines.srt".into(),
+            stream: None,
+            charset: None,
+            fonts: None,
+            shift_seconds: 0.0,
+        }));
+    };
+    let on = |device: &gpu::Device, source, tones: Option<ToneMap>| {
+        graph_on(device, source, |plan| {
+            burnt(encode_of(plan));
+            encode_of(plan).tone_map = tones;
+        })
+    };
+    let mut decodes = device();
+    decodes.abilities.remove(&gpu::Operation::EncodeH264);
+    let driver = tone_map(HdrTransfer::Pq, ToneCurve::Driver);
+    let software = graph(|plan| {
+        plan.audio = None;
+        burnt(encode_of(plan));
+    });
+    insta::assert_snapshot!(under_titles(vec![
+        ("in software", software),
+        ("all on the GPU", on(&device(), (H264, HD), None)),
+        ("encoded in software", on(&decodes, (H264, HD), None)),
+        ("decoded in software", on(&device(), ("video/x-h264", HD), None)),
+        ("HDR by the driver", on(&processing_device(), HEVC10, Some(driver.clone()))),
+        ("HDR by software", on(&device(), HEVC10, Some(driver))),
+    ]));
+}
+
+#[test]
 fn reasons_against_the_gpu() {
     let first_line = |text: String| text.lines().next().unwrap().to_owned();
     let h264 = |size, change: &dyn Fn(&mut Transcode)| {

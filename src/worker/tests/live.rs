@@ -17,7 +17,7 @@ use ffmpeg_args::{
 use session::Ending;
 use support::output::{Output, Segment};
 use support::sources::source;
-use support::{Run, clip, plan};
+use support::{Run, clip, gpu, plan};
 
 const BASE: &str = "hls/abc/";
 /// In ticks: where ffmpeg counts decoding times anew, it rounds.
@@ -107,9 +107,13 @@ fn feed(bytes: Vec<u8>) -> OwnedFd {
 /// What ffmpeg makes of it.
 fn reference(kind: Kind, bytes: &[u8], directory: &Path) {
     let out = directory.display();
+    // A GPU's encoders make no B-frames, which would move ffmpeg's decoding times.
+    let on_gpu = kind == Kind::Encode && gpu::under_test().is_some_and(gpu::TestGpu::encodes);
+    let no_b_frames = if on_gpu { "-bf 0" } else { "" };
     let line = format!(
         "-nostdin -v error -analyzeduration 3000000 -fflags +igndts+genpts -f mpegts -i pipe:0 \
-         -map_metadata -1 -map_chapters -1 -threads 0 -sn {} -copyts -avoid_negative_ts disabled \
+         -map_metadata -1 -map_chapters -1 -threads 0 -sn {} {no_b_frames} -copyts \
+         -avoid_negative_ts disabled \
          -max_muxing_queue_size 2048 -f hls -max_delay 5000000 -hls_time 3 \
          -hls_segment_type mpegts -start_number 0 -hls_base_url {BASE} \
          -hls_segment_filename {out}/abc%d.ts -hls_playlist_type event -hls_list_size 0 \

@@ -14,6 +14,7 @@ use ffmpeg_args::*;
 use session::{Ending, Fault};
 use support::case::{Case, refused};
 use support::pgs::{self, Place, Shown};
+use support::sources::source;
 use support::{Run, clip, encode_of, gpu};
 
 const WIDTH: u32 = 640;
@@ -88,7 +89,7 @@ impl Compared {
     }
 
     /// Compared with what ffmpeg makes of another film.
-    fn as_in(mut self, film: PathBuf) -> Self {
+    fn like_in(mut self, film: PathBuf) -> Self {
         self.film = film;
         self
     }
@@ -146,6 +147,7 @@ impl Compared {
             assert_eq!(report.backend, expected, "{:?}", report.reason);
         }
         let ours = support::output::Output::read(&self.case.out(), &self.plan).whole;
+
         let with = similar(&ours, &self.reference("with", &self.graph), area);
         let plain = self.reference("plain", "[0:v:0]null");
         let without = similar(&ours, &plain, area);
@@ -179,6 +181,16 @@ fn similar(ours: &Path, theirs: &Path, [width, height, left, top]: [u32; 4]) -> 
     let counts = [ours, theirs].map(count);
     assert_eq!(counts, [values.len(); 2], "one has more pictures than the other");
     values
+}
+
+/// When a film's pictures begin, s.
+fn first_pts(path: &Path) -> f64 {
+    let arguments = ["-v", "fatal", "-select_streams", "v", "-show_entries", "packet=pts_time"];
+    let rest = ["-of", "csv=p=0", path.to_str().unwrap()];
+    let text = support::output::capture("ffprobe", &[&arguments[..], &rest].concat());
+    let text = String::from_utf8(text).unwrap();
+    let times = text.lines().filter_map(|line| line.trim_end_matches(',').parse().ok());
+    times.fold(f64::MAX, f64::min)
 }
 
 fn count(path: &Path) -> usize {
@@ -405,6 +417,51 @@ fn damaged_lines_cost_no_more_than_themselves() {
     texts(&film(), &subtitles).holds(LOWER, &[50, 175]);
 }
 
+/// What stands before it has no equal in ffmpeg, so the lines are drawn by ffmpeg upon what the same
+/// run gives without them.
+#[test]
+fn behind_a_turn_and_a_tone_mapping() {
+    let tones = ToneMap {
+        from: HdrTransfer::Pq,
+        curve: ToneCurve::Driver,
+        peak: None,
+        desaturation: None,
+        parameter: None,
+        mode: None,
+        brightness: None,
+        contrast: None,
+    };
+    let upright = [190, 54, 25, 426 - 56];
+    let wide = [188, 50, 119, 240 - 50];
+    for (name, tones, frame, area) in
+        [("turned90.mp4", None, "1001/24000", upright), ("pq.mkv", Some(tones), "1/25", wide)]
+    {
+        let subtitles = text(&srt());
+        let drawn = texts(&film, &subtitles).changed(|plan| {
+            encode_of(plan).tone_map = tones.clone();
+        });
+        let bare = texts(&film, &subtitles).changed(|plan| {
+            encode_of(plan).tone_map = tones;
+            encode_of(plan).subtitles = None;
+        });
+        let [ours, bare] = [&drawn, &bare].map(|run| {
+            let report = Run::start(&run.plan).finish();
+            assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
+            support::output::Output::read(&run.case.out(), &run.plan).whole
+        });
+        // Sound that begins earlier moves the film in its container.
+        let start = first_pts(&film);
+        let on_time = format!("[0:v:0]setpts=(N*{frame}+{start})/TB,");
+        let graph = filter(&subtitles).replace("[0:v:0]", &on_time);
+        let drawn = drawn.like_in(bare);
+        let with = similar(&ours, &drawn.reference("with", &graph), area);
+        let without = similar(&ours, &drawn.film, area);
+        let worst = with.iter().copied().fold(1.0, f64::min);
+        println!("worst {worst:.4}, without {:.4}", without[50]);
+        assert!(worst > SIMILAR && without[50] < DIFFERENT, "{}", film.display());
+    }
+}
+
 // --- Pictures ------------------------------------------------------------------------------------
 
 const CANVAS: (u16, u16) = (1280, 720);
@@ -461,33 +518,40 @@ const STRIP: [u32; 4] = [WIDTH, 64, 0, 290];
 #[test]
 fn presentation_graphics() {
     let film = with_pictures("pgs.mkv", "copy", "");
-    let compared = || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).as_in(exact_film());
+    let compared =
+        || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).like_in(exact_film());
     compared().holds(FIRST, &[25, 86]);
     compared().holds(SECOND, &[113, 174]);
     compared().holds(THIRD, &[175, 254]);
     // In the middle of a picture, and beyond the last.
     compared().from(7.5).holds(THIRD, &[0, 60]);
     compared().from(10.5).holds(STRIP, &[]);
+    compared().from(1.5).holds(FIRST, &[0, 40]);
 }
 
 #[test]
 fn presentation_graphics_of_mpeg_ts() {
     let film = with_pictures("pgs.m2ts", "copy", "-mpegts_m2ts_mode 1");
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
-        .as_in(exact_film())
+        .like_in(exact_film())
         .holds(SECOND, &[113, 174]);
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
-        .as_in(exact_film())
+        .like_in(exact_film())
         .changed(|plan| plan.start_at_zero = true)
         .from(6.2)
         .holds(THIRD, &[20, 60]);
+    Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
+        .like_in(exact_film())
+        .changed(|plan| plan.start_at_zero = true)
+        .from(1.5)
+        .holds(FIRST, &[0, 40]);
 }
 
 #[test]
 fn a_file_of_presentation_graphics_beside_the_film() {
     let compared = || {
         let subtitles = pictures(1, 0, EXACT);
-        Compared::new(&film(), subtitles, &exact(0, 1)).as_in(exact_film()).beside(&sup())
+        Compared::new(&film(), subtitles, &exact(0, 1)).like_in(exact_film()).beside(&sup())
     };
     compared().holds(FIRST, &[25, 86]);
     // ffmpeg looks for the start among the subtitles themselves, and misses those before it.
@@ -518,7 +582,7 @@ fn vobsub_that_ends_by_itself() {
     let film = vobsub("vobsub.mkv", &sup(), "");
     let plain = vobsub("vobsub-exact.mkv", &sup(), "-bf 0");
     let compared =
-        || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).as_in(plain.clone());
+        || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).like_in(plain.clone());
     compared().holds(FIRST, &[25, 86]);
     compared().holds(SECOND, &[113, 174]);
     compared().holds(THIRD, &[175, 236]);
@@ -546,7 +610,7 @@ fn dvb_subtitles() {
         let graph = "[0:v:0][0:1]overlay=eof_action=pass:repeatlast=0";
         let compared = || {
             Compared::new(&film, pictures(0, 1, None), graph)
-                .as_in(plain.clone())
+                .like_in(plain.clone())
                 .changed(|plan| plan.start_at_zero = true)
         };
         compared().holds(FIRST, &[25, 86]);
@@ -574,7 +638,7 @@ fn fitted_to_a_height_and_cut_or_filled() {
     );
     let fit = Some(SubtitleFit::Height { width, height });
     Compared::new(&film(""), pictures(0, 1, fit), &graph)
-        .as_in(film("-bf 0"))
+        .like_in(film("-bf 0"))
         .changed(|plan| encode_of(plan).scale = Some(Scale::Exact { width, height }))
         .holds([170, 36, 128, 200], &[25, 200]);
 }

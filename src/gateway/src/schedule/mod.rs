@@ -16,6 +16,9 @@
 //! - On each device somebody runs who has work to do: the one with the shortest lead is never held
 //!   while it competes.
 //! - A stream that Jellyfin has paused holds back nobody.
+//! - Nobody stands still for long: a stream that has been held for ten seconds goes on as fast as it
+//!   plays ([`Record::grant`](crate::streams::Record::grant)), since its viewer may be further on than
+//!   is assumed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

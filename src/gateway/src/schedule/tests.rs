@@ -276,3 +276,32 @@ async fn whoever_is_ahead_waits_until_the_newcomer_has_begun() {
     tokio::time::sleep(2 * ROUND).await;
     assert_eq!(*horizon.borrow(), None, "whoever is paused holds back nobody");
 }
+
+/// Jellyfin serves what is there without asking: a viewer who leaps to the end of it waits for more.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_far_ahead_goes_on_as_fast_as_it_plays() {
+    let streams = Streams::default();
+    let at =
+        |seconds: u64| session::Progress { position_us: seconds * 1_000_000, ..Default::default() };
+    let begin = |name, seconds| {
+        let entry = streams.enter(record(name), 0).unwrap();
+        entry.with(|record| {
+            (0..seconds / 3).for_each(|_| _ = record.segment_complete());
+            record.progress(at(seconds));
+        });
+        entry
+    };
+    let (ahead, slow) = (begin("a", 300), begin("b", 30));
+    let horizon = ahead.with(|record| record.horizon());
+    tokio::spawn(run(streams.clone(), Schedule::default()));
+    let mut produced = 300;
+    for second in 1..=60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        slow.with(|record| record.progress(at(30 + second)));
+        let to = horizon.borrow().expect("one with less competes");
+        assert!(second > 9 || to < Duration::from_secs(300), "{to:?} after {second} s");
+        produced = to.as_secs().max(produced);
+        ahead.with(|record| record.progress(at(produced)));
+    }
+    assert!((348..=351).contains(&produced), "{produced}");
+}

@@ -55,14 +55,29 @@ impl Subtitles {
             (state.burner.clone(), info.clone())
         };
         if let (Some(burner), Some(time)) = (burner, time_ns(&buffer)) {
-            let mut frame = None;
+            let mut mapped = None;
             burner.draw(time, &info, || {
                 let writable = buffer.make_mut();
-                let mapped = gst_video::VideoFrameRef::from_buffer_ref_writable(writable, &info);
-                picture(frame.insert(mapped.ok()?))
+                let frame = gst_video::VideoFrameRef::from_buffer_ref_writable(writable, &info);
+                picture(mapped.insert(frame).as_mut().ok()?)
             });
+            if mapped.is_some_and(|frame| frame.is_err()) {
+                let text = "there is no writing upon the picture";
+                gst::element_imp_error!(self, gst::ResourceError::Write, ["{text}"]);
+                return Err(gst::FlowError::Error);
+            }
         }
         self.src.push(buffer)
+    }
+
+    /// Rows may lie wherever they do: `vapostproc` would else copy each picture, and lose its time
+    /// while it is at it.
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        if let gst::QueryViewMut::Allocation(allocation) = query.view_mut() {
+            allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
+            return true;
+        }
+        gst::Pad::query_default(&self.sink, Some(&*self.obj()), query)
     }
 
     fn event(&self, event: gst::Event) -> bool {
@@ -95,6 +110,9 @@ impl ObjectSubclass for Subtitles {
             })
             .event_function(|_, parent, event| {
                 Subtitles::catch_panic_pad_function(parent, || false, |this| this.event(event))
+            })
+            .query_function(|_, parent, query| {
+                Subtitles::catch_panic_pad_function(parent, || false, |this| this.query(query))
             })
             .flags(gst::PadFlags::PROXY_CAPS)
             .build();

@@ -47,7 +47,7 @@ struct Burning {
 #[derive(Debug)]
 enum What {
     Text(Text),
-    Pictures(Pictures),
+    Pictures(Box<Pictures>),
 }
 
 /// Subtitles that are being opened.
@@ -73,7 +73,10 @@ pub fn open(plan: &Transcode, opened: &mut Opened) -> Result<Option<Opening>, So
         Some(Subtitles::Pictures(pictures)) => {
             let (files, name) = input(plan, &pictures, opened)?;
             thread::spawn(move || {
-                Pictures::open(&pictures, files, &name).map(What::Pictures).map_err(unusable)
+                Pictures::open(&pictures, files, &name)
+                    .map(Box::new)
+                    .map(What::Pictures)
+                    .map_err(unusable)
             })
         }
     };

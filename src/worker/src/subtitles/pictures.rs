@@ -85,11 +85,17 @@ impl Pictures {
             self.target = target;
             self.layer = None;
         }
-        let waiting = &mut self.waiting;
-        self.stream.read_to(time_ns, |subtitle| waiting.push_back(subtitle));
         let now = time_ns + ROUNDING_NS;
+<<<<<<< ours
+        let waiting = &mut self.waiting;
+        self.stream.read_to(time_ns, |subtitle| queue(waiting, subtitle, now));
         while let Some(next) = self.waiting.pop_front_if(|next| appears_ns(next) <= now) {
             self.shown = Some(next);
+=======
+        let due = self.waiting.iter().take_while(|next| appears_ns(next) <= now).count();
+        if let Some(latest) = self.waiting.drain(..due).next_back() {
+            self.shown = Some(latest);
+>>>>>>> theirs
             self.layer = None;
         }
         if self.shown.as_ref().is_none_or(|shown| disappears_ns(shown) <= now) {
@@ -131,6 +137,15 @@ impl Pictures {
             let sizes = pictures.filter_map(|stream| media.size(stream));
             sizes.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))).unwrap_or(SMALLEST_CANVAS)
         })
+    }
+}
+
+/// Adds one that was read. After a seek in a file of subtitles alone all before it are read too: those
+/// that another has replaced by now are let go of at once, as each may be megabytes.
+fn queue(waiting: &mut VecDeque<Subtitle>, next: Subtitle, now: i64) {
+    waiting.push_back(next);
+    while waiting.iter().take(2).filter(|subtitle| appears_ns(subtitle) <= now).count() == 2 {
+        waiting.pop_front();
     }
 }
 
@@ -269,6 +284,25 @@ mod tests {
         let x = seen.iter().map(|(x, _)| *x);
         let y = seen.iter().map(|(_, y)| *y);
         (x.clone().min().unwrap(), y.clone().min().unwrap(), x.max().unwrap(), y.max().unwrap())
+    }
+
+    #[test]
+    fn what_is_replaced_before_it_is_shown_is_not_kept() {
+        let at = |seconds: i64| Subtitle {
+            time_us: seconds * 1_000_000,
+            appears_ms: 0,
+            disappears_ms: u32::MAX,
+            lines: Vec::new(),
+            bitmaps: vec![square(0, 0, 4)],
+        };
+        let mut waiting = VecDeque::new();
+        let mut most = 0;
+        for second in 0..1000 {
+            queue(&mut waiting, at(second), 997 * 1_000_000_000);
+            most = most.max(waiting.len());
+        }
+        assert_eq!(waiting, [at(997), at(998), at(999)]);
+        assert_eq!(most, 3);
     }
 
     #[test]
