@@ -86,16 +86,11 @@ impl Pictures {
             self.layer = None;
         }
         let now = time_ns + ROUNDING_NS;
-<<<<<<< ours
         let waiting = &mut self.waiting;
         self.stream.read_to(time_ns, |subtitle| queue(waiting, subtitle, now));
-        while let Some(next) = self.waiting.pop_front_if(|next| appears_ns(next) <= now) {
-            self.shown = Some(next);
-=======
         let due = self.waiting.iter().take_while(|next| appears_ns(next) <= now).count();
         if let Some(latest) = self.waiting.drain(..due).next_back() {
             self.shown = Some(latest);
->>>>>>> theirs
             self.layer = None;
         }
         if self.shown.as_ref().is_none_or(|shown| disappears_ns(shown) <= now) {
