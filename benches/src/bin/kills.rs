@@ -25,6 +25,8 @@ const PROGRAM_SECONDS: u32 = 30;
 const FAST: f64 = 5.0;
 /// Time for everyone to notice a death and clean up.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Time for the gateway to have its workers again.
+const WARM: Duration = Duration::from_secs(20);
 /// Kills before memory counts as settled, and what it may still grow by.
 const WARM_UP: u32 = 20;
 const GROWTH_KIB: u64 = 2048;
@@ -127,9 +129,11 @@ fn flat(
     for round in 0..3 * WARM_UP {
         kill_once(stack, sources, folder, Victim::Hook, Kind::Ts, 50)?;
         if round == WARM_UP {
+            warm(stack)?;
             (before, fds) = (memory(stack)?, descriptors(stack.pid()));
         }
     }
+    warm(stack)?;
     let (after, fds_after) = (memory(stack)?, descriptors(stack.pid()));
     println!(
         "gateway: {before} KiB, {fds} descriptors; {} streams later {after} KiB, {fds_after} descriptors",
@@ -137,6 +141,16 @@ fn flat(
     );
     ensure!(after <= before + GROWTH_KIB, "the gateway grew from {before} to {after} KiB");
     ensure!(fds_after <= fds + 2, "descriptors leak: {fds} before, {fds_after} after");
+    Ok(())
+}
+
+/// Waits until the workers that are kept warm are there: each holds descriptors of the gateway's.
+fn warm(stack: &Stack) -> Result<()> {
+    let deadline = Instant::now() + WARM;
+    while !stack.get("/metrics").is_ok_and(|page| page.contains("\nrendergate_workers_warm 2\n")) {
+        ensure!(Instant::now() < deadline, "no two warm workers within {WARM:?}");
+        pause(20);
+    }
     Ok(())
 }
 

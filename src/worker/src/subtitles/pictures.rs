@@ -86,6 +86,8 @@ impl Pictures {
             self.layer = None;
         }
         let now = time_ns + ROUNDING_NS;
+        let waiting = &mut self.waiting;
+        self.stream.read_to(time_ns, |subtitle| queue(waiting, subtitle, now));
         let due = self.waiting.iter().take_while(|next| appears_ns(next) <= now).count();
         if let Some(latest) = self.waiting.drain(..due).next_back() {
             self.shown = Some(latest);

@@ -1,4 +1,4 @@
-//! Packets of subtitles to lines and pixels.
+//! What libavcodec makes of packets of subtitles.
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::{self, NonNull};

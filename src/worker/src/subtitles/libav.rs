@@ -24,8 +24,6 @@ use super::bytes::Joined;
 
 mod decoder;
 
-pub use decoder::{Bitmap, Decoder, Nature, Subtitle};
-
 #[allow(
     missing_docs,
     dead_code,
@@ -442,5 +440,27 @@ impl Drop for Media {
             }
             drop(Box::from_raw(self.bytes.as_ptr()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::fs;
+
+    #[test]
+    fn other_files_stay_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = "1\n00:00:01,000 --> 00:00:02,000\nline\n";
+        fs::write(directory.path().join("inner.srt"), inner).unwrap();
+        let open = |name: &str, content: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            let file = fs::File::open(&path).unwrap();
+            Media::open(vec![file.into()], path.to_str().unwrap())
+        };
+        assert_eq!(open("lines.srt", inner).unwrap().count(), 1);
+        assert!(open("list.ffconcat", "ffconcat version 1.0\nfile inner.srt\n").is_err());
     }
 }
