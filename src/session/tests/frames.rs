@@ -53,7 +53,8 @@ fn what_is_wrong_is_named() {
     assert!(matches!(error(b"GET / HTTP/1.1"), FrameError::NotAFrame));
     let oversized = frame(MAX_BODY + 1, 0, MAGIC, b"");
     assert!(matches!(error(&oversized), FrameError::Oversized(n) if n == MAX_BODY + 1));
-    assert!(matches!(error(&frame(0, 10, MAGIC, b"")), FrameError::TooManyDescriptors));
+    let many = u16::try_from(MAX_DESCRIPTORS + 1).unwrap();
+    assert!(matches!(error(&frame(0, many, MAGIC, b"")), FrameError::TooManyDescriptors));
     let missing = FrameError::MissingDescriptors { announced: 2, arrived: 0 };
     assert_eq!(error(&frame(2, 2, MAGIC, b"{}")).to_string(), missing.to_string());
     for body in ["", "{}", "[]", "{\"type\":\"jobs\"}", "\u{0}", "{\"type\":\"control\"}"] {
