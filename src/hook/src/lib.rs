@@ -191,7 +191,7 @@ Install it as `ffmpeg`, with a symbolic link `ffprobe` beside it, and point Jell
 JELLYFIN_FFMPEG=/path/to/ffmpeg (or --ffmpeg, or Dashboard > Playback > FFmpeg path).
 
 What happens to a call:
-  an HLS transcode it understands   is run by the gateway; the files appear where Jellyfin looks
+  something to play that it knows   is run by the gateway; the files appear where Jellyfin looks
   Jellyfin's question at its start  is answered for the gateway's GPU, if one works
   for the VA-API driver
   everything else, ffprobe too      is run by the real ffmpeg in the same process
