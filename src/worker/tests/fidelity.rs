@@ -371,7 +371,8 @@ cases! {
     late_mp4_from_zero:       "late.mp4", "015", "-start_at_zero";
     late_ts:                  "late.ts", "015", "";
     late_ts_from_zero:        "late.ts", "015", "-start_at_zero";
-    primed:                   "primed.mkv", "015", "";
+    // Not from the very beginning: ffmpeg 5.1 keeps the priming there, later ones and Rendergate don't.
+    primed:                   "primed.mkv", "015", "ss=0.5";
     primed_seek:              "primed.mkv", "015", "ss=6";
     primed_from_zero:         "primed.mkv", "015", "ss=3 -start_at_zero";
     primed_copied:            "primed.mkv", "042", "-codec:a:0=copy -ac= -ab=";
