@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, LogFormat};
 use crate::explain::{self, ExplainArgs};
 use crate::probe::{self, Limits, Prober};
-use crate::{gateway, launch, table};
+use crate::{gateway, launch, stdout, table};
 
 /// Rendergate's gateway: transcodes for Jellyfin, one process per stream.
 ///
@@ -152,7 +152,7 @@ impl Cli {
                         args.http
                     )
                 })?;
-                print!("{}", table::render(&streams));
+                stdout::print(&table::render(&streams))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::LaunchWorker(args) => {
@@ -179,11 +179,11 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     config.validate()?;
     if args.check_config {
-        match &file {
-            Some(file) => println!("# from {}", file.display()),
-            None => println!("# defaults: no configuration file"),
-        }
-        print!("{}", config.to_toml());
+        let from = match &file {
+            Some(file) => format!("# from {}\n", file.display()),
+            None => "# defaults: no configuration file\n".into(),
+        };
+        stdout::print(&(from + &config.to_toml()))?;
         return Ok(());
     }
     gateway::serve(config, file.as_deref())
@@ -201,10 +201,11 @@ fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let machine = runtime.block_on(prober.machine())?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&machine)?);
+    let text = if args.json {
+        serde_json::to_string_pretty(&machine)? + "\n"
     } else {
-        print!("{}", probe::render(&machine));
-    }
+        probe::render(&machine)
+    };
+    stdout::print(&text)?;
     Ok(if machine.usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

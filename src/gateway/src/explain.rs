@@ -11,6 +11,7 @@ use ffmpeg_args::{Plan, Transcode, logged_command, plan};
 use serde_json::{Value, json};
 
 use crate::launch::worker_program;
+use crate::stdout;
 
 /// What is to be explained, and how.
 #[derive(Debug, Args)]
@@ -54,17 +55,18 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     };
     let plan = plan(&argv);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&as_json(&plan)?)?);
-    } else {
-        print!("{}", plan.explain());
-        if let Plan::Transcode(transcode) = &plan {
-            let file = "1080p of H.264 (HEVC of ten bits for HDR) and AAC";
-            match graphs(transcode) {
-                Ok(graphs) => print!("\npipelines, for {file}\n{graphs}"),
-                Err(error) => println!("\nno pipelines can be shown: {error:#}"),
-            }
-        }
+        stdout::print(&(serde_json::to_string_pretty(&as_json(&plan)?)? + "\n"))?;
+        return Ok(());
     }
+    let mut text = plan.explain();
+    if let Plan::Transcode(transcode) = &plan {
+        let file = "1080p of H.264 (HEVC of ten bits for HDR) and AAC";
+        text += &match graphs(transcode) {
+            Ok(graphs) => format!("\npipelines, for {file}\n{graphs}"),
+            Err(error) => format!("\nno pipelines can be shown: {error:#}\n"),
+        };
+    }
+    stdout::print(&text)?;
     Ok(())
 }
 

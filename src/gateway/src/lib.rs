@@ -41,6 +41,7 @@ mod pool;
 pub mod probe;
 mod schedule;
 mod socket;
+mod stdout;
 mod stream;
 pub mod streams;
 pub mod table;

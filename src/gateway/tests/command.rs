@@ -64,6 +64,15 @@ fn explain_says_what_becomes_of_a_command() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = rendergate();
+    let output = command.args(["explain", "--", "-version"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
+
+#[test]
 fn explain_without_a_command_says_what_it_wants() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("a.log");

@@ -62,8 +62,10 @@ pub struct Linked {
     pub description: String,
     /// Tracks that pass unchanged.
     pub copied: BTreeSet<usize>,
-    /// When the inputs should end, ns of source time, if their headers say.
+    /// When the first of the tracks should end, ns of source time, if the headers say.
     pub announced_end_ns: Option<i64>,
+    /// Likewise the last.
+    pub last_end_ns: Option<i64>,
 }
 
 /// Opens every input that a stream of the plan comes from.
@@ -152,7 +154,7 @@ pub fn link(
         burner = Some(opening.begin(&subtitle_times(plan, sources, source))?);
     }
     let mut copied = BTreeSet::new();
-    let mut announced_end_ns: Option<i64> = None;
+    let mut ends_ns: Vec<i64> = Vec::new();
     let chains = [
         (&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
         (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input)),
@@ -195,8 +197,7 @@ pub fn link(
         if chain.copied {
             copied.insert(track);
         }
-        let end = announced_end(source, index, &settings.timeline);
-        announced_end_ns = end.into_iter().chain(announced_end_ns).min();
+        ends_ns.extend(announced_end(source, index, &settings.timeline));
         let sink = build_track(pipeline, chain, &settings, output)?;
         if let Some(rate) = plan.inputs[input].read_rate.filter(|rate| *rate > 0.0) {
             pace::attend(&sink, settings.timeline, rate, gate);
@@ -224,7 +225,8 @@ pub fn link(
         node: device.filter(|_| graph.backend != "software").map(|device| device.node.clone()),
         reason: graph.reason,
         copied,
-        announced_end_ns,
+        announced_end_ns: ends_ns.iter().min().copied(),
+        last_end_ns: ends_ns.iter().max().copied(),
     })
 }
 

@@ -221,7 +221,7 @@ impl Stream {
         let tag = id.writer_tag(std::process::id());
         let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
-        writer.expected_end_ns = linked.announced_end_ns;
+        writer.expected_end_ns = linked.last_end_ns;
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),

@@ -54,7 +54,16 @@ impl Subtitles {
             let Some(info) = &state.info else { return Err(gst::FlowError::NotNegotiated) };
             (state.burner.clone(), info.clone())
         };
-        if let (Some(burner), Some(time)) = (burner, time_ns(&buffer)) {
+        if let Some(burner) = burner {
+            // What should stand there would else be missing in silence.
+            let Some(time) = time_ns(&buffer) else {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Format,
+                    ["a picture without a time"]
+                );
+                return Err(gst::FlowError::Error);
+            };
             let mut mapped = None;
             burner.draw(time, &info, || {
                 let writable = buffer.make_mut();

@@ -163,14 +163,14 @@ struct Plane {
     pixels: Vec<u32>,
 }
 
-/// Largest side of a canvas or a plane, pixels: more than any picture has.
-const LARGEST: u32 = 16_384;
+/// Largest area of a canvas or a plane, pixels: that of 8K. A damaged stream may claim any size, and
+/// memory for it would be taken.
+const LARGEST: usize = 7680 * 4320;
 
 impl Plane {
     fn empty(width: u32, height: u32) -> Option<Self> {
-        let fits = |side: u32| (1..=LARGEST).contains(&side);
-        let size = width as usize * height as usize;
-        (fits(width) && fits(height)).then(|| Self { width, height, pixels: vec![0; size] })
+        let size = (width as usize).checked_mul(height as usize)?;
+        (1..=LARGEST).contains(&size).then(|| Self { width, height, pixels: vec![0; size] })
     }
 
     fn at(&self, x: i64, y: i64) -> u32 {
