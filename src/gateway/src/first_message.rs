@@ -7,6 +7,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use session::{HookToGateway, PROTOCOL, Received};
 
 use crate::output::Output;
+use crate::sharing::Title;
 
 /// A job that can be given to a worker.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Job {
     pub descriptors: Vec<OwnedFd>,
     /// Our own hold on the output directory.
     pub output: Output,
+    /// What it is, if others may share it.
+    pub title: Option<Title>,
 }
 
 /// A job that the hook must run itself.
@@ -75,7 +78,9 @@ impl Job {
                 format!("{}: {what}", transcode.output.directory().display()),
             )
         })?;
-        Ok(Self { transcode, descriptors, output })
+        // What can't be looked at can't be known to be the same.
+        let title = Title::of(&transcode, &descriptors).ok().flatten();
+        Ok(Self { transcode, descriptors, output, title })
     }
 }
 

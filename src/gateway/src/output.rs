@@ -51,6 +51,10 @@ impl Output {
         &self.key
     }
 
+    pub(crate) fn folder(&self) -> &Arc<OwnedFd> {
+        &self.directory
+    }
+
     /// Notes a complete segment.
     pub(crate) fn segment_complete(&mut self, number: u64) {
         self.next = number.checked_add(1);

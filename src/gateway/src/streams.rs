@@ -107,6 +107,8 @@ pub(crate) struct Record {
     live: bool,
     /// Its worker waits for input, or at its horizon.
     pub waits: bool,
+    /// Whose segments it takes, if it has no worker of its own.
+    follows: Option<StreamId>,
     horizon: watch::Sender<Option<Duration>>,
     /// Since when it has been held without a break, and what it had produced by then.
     held: Option<(Instant, Duration)>,
@@ -173,6 +175,7 @@ impl Record {
                 .iter()
                 .any(|input| matches!(input.location, Location::Network(_))),
             waits: false,
+            follows: None,
             horizon: watch::Sender::new(None),
             held: None,
         }
@@ -207,9 +210,37 @@ impl Record {
         });
     }
 
-    /// The stream as its scheduling sees it; `None` if it isn't there yet, or no longer.
+    /// Takes the segments of another from now on.
+    pub(crate) fn follow(&mut self, producer: StreamId) {
+        self.follows = Some(producer);
+        self.backend = Some("shared".into());
+        self.description = Some(format!("the segments of {producer}"));
+        self.node = None;
+        self.reason = None;
+        self.state = State::Running;
+    }
+
+    /// Has, or will have, a worker of its own again.
+    pub(crate) fn follow_no_more(&mut self) {
+        self.follows = None;
+        self.backend = None;
+        self.description = None;
+        if self.state == State::Running {
+            self.state = State::Starting;
+        }
+    }
+
+    /// Whose segments it takes, and the most that its viewer can have watched of them.
+    pub(crate) fn followed(&mut self) -> Option<(StreamId, Duration)> {
+        let produced = Duration::from_micros(self.progress.position_us);
+        let lead = self.lead();
+        self.follows.map(|producer| (producer, produced.saturating_sub(lead)))
+    }
+
+    /// The stream as its scheduling sees it; `None` if it isn't there yet, or no longer, or has no
+    /// worker.
     pub(crate) fn runner(&mut self, id: StreamId) -> Option<Runner> {
-        if self.state == State::Ending {
+        if self.state == State::Ending || self.follows.is_some() {
             return None;
         }
         let lead = self.lead();

@@ -5,7 +5,8 @@
 //! runs Jellyfin, and with it the ffmpeg that a later run may fall back to. It writes over the
 //! segments that stand there, in place, and ends if it may not.
 
-use std::io::IoSlice;
+use std::fs::File;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
@@ -110,6 +111,11 @@ impl Folder {
         Self { directory }
     }
 
+    /// The descriptor.
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
     /// Creates `temporary`, to become `name`. What a dead writer left under the temporary name is
     /// replaced, and so is a link: what it leads to isn't touched.
     pub fn create(&self, name: &str, temporary: String) -> Result<Temporary, WriteError> {
@@ -176,6 +182,38 @@ impl Folder {
         self.commit(file).map(|_| ())
     }
 
+    /// Copies a whole file of another folder; its size in bytes. Not a link: a later ffmpeg writes over
+    /// the segments that it finds, in place. File systems that can share the blocks do.
+    ///
+    /// # Errors
+    /// Those of reading and writing; `NotFound` if there is no such file, or an empty one.
+    pub fn copy(
+        &self,
+        from: &Self,
+        from_name: &str,
+        name: &str,
+        temporary: String,
+    ) -> io::Result<u64> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut source = File::from(openat(&from.directory, from_name, flags, Mode::empty())?);
+        if source.metadata()?.len() == 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut file = self.create(name, temporary).map_err(io::Error::other)?;
+        let copied =
+            file.fd.try_clone().and_then(|target| io::copy(&mut source, &mut File::from(target)));
+        match copied {
+            Ok(bytes) => {
+                file.bytes = bytes;
+                self.commit(file).map_err(io::Error::other)
+            }
+            Err(error) => {
+                self.discard(file);
+                Err(error)
+            }
+        }
+    }
+
     /// Writes a whole file and leaves it under its temporary name.
     pub fn prepare(
         &self,
@@ -200,7 +238,7 @@ mod tests {
     use std::fs;
 
     fn folder(dir: &tempfile::TempDir) -> Folder {
-        Folder::new(fs::File::open(dir.path()).unwrap().into())
+        Folder::new(File::open(dir.path()).unwrap().into())
     }
 
     #[test]

@@ -151,7 +151,18 @@ pub(crate) async fn run(streams: Streams, schedule: Schedule) {
 /// One round.
 fn round(streams: &Streams, leads: Leads) {
     let mut runners = Vec::new();
-    streams.each(|id, record| runners.extend(record.runner(id)));
+    let mut followers = Vec::new();
+    streams.each(|id, record| {
+        runners.extend(record.runner(id));
+        followers.extend(record.followed());
+    });
+    for (producer, watched) in followers {
+        // Of all who watch what is produced, the one who is furthest would wait first.
+        if let Some(runner) = runners.iter_mut().find(|runner: &&mut Runner| runner.id == producer)
+        {
+            runner.watched = runner.watched.max(watched);
+        }
+    }
     let grants = grants(&runners, leads);
     streams.each(|id, record| record.grant(grants.get(&id).copied().flatten()));
 }
