@@ -162,6 +162,14 @@ impl Run {
         self.channel.send(&GatewayToWorker::Control(control), &[]).unwrap();
     }
 
+    /// Tells it which of the ways that it offers to go.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn run_option(&self, option: usize) {
+        self.channel.send(&GatewayToWorker::Run { option }, &[]).unwrap();
+    }
+
     /// Tells it how far it may go.
     ///
     /// # Panics
@@ -183,7 +191,9 @@ impl Run {
             match message {
                 WorkerToGateway::Ready { .. }
                 | WorkerToGateway::Alive { .. }
+                | WorkerToGateway::CpuTime { .. }
                 | WorkerToGateway::GpuTime { .. } => {}
+                WorkerToGateway::Options { .. } => self.run_option(0),
                 WorkerToGateway::Running { backend, reason, description, .. } => {
                     report.backend = backend;
                     report.reason = reason.map(|reason| reason.text);

@@ -107,6 +107,15 @@ pub fn render_node(path: &Path) -> RenderNode {
     look(path, &Path::new(CLASSES).join(path.file_name().unwrap_or_default()))
 }
 
+/// Where the GPU behind a node is on the PCI bus (`0000:00:02.0`), if it is there: unlike the node's
+/// number it stays the same when another GPU is put in.
+pub fn pci_address(node: &Path) -> Option<String> {
+    let device = fs::read_link(Path::new(CLASSES).join(node.file_name()?).join("device")).ok()?;
+    let name = device.file_name()?.to_str()?.to_owned();
+    // Domain, bus and slot. Others (`gpu.0` of a platform's bus) name no place.
+    (name.matches(':').count() == 2).then_some(name)
+}
+
 fn paths_in(devices: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(devices) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

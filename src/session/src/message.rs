@@ -18,11 +18,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use ffmpeg_args::Transcode;
-use gpu::{Device, Engine, Reason};
+use gpu::{Device, Engine, Reason, Work};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -190,6 +190,12 @@ pub enum GatewayToWorker {
         /// it in a test.
         proc_root: PathBuf,
     },
+    /// The answer to [`WorkerToGateway::Options`]: how the stream is to be run. A gateway that has no
+    /// room for it closes the connection instead.
+    Run {
+        /// Which of the options.
+        option: usize,
+    },
     /// As the hook's.
     Control(Control),
     /// How far ahead the stream may be for now.
@@ -207,6 +213,19 @@ pub enum WorkerToGateway {
     Ready {
         /// [`PROTOCOL`] of the worker.
         protocol: u32,
+    },
+    /// The source is open, and nothing is built yet: the ways in which the picture can be encoded, and
+    /// what each asks for. The best comes first. Told if there is a picture to encode; the answer is
+    /// [`GatewayToWorker::Run`].
+    Options {
+        /// Not empty.
+        options: Vec<Work>,
+    },
+    /// Processor time of the worker since it began, all threads; before [`Options`](Self::Options),
+    /// twice a second, and at the end of the stream.
+    CpuTime {
+        /// Microseconds.
+        cpu_us: u64,
     },
     /// The graph is built and runs.
     Running {

@@ -11,6 +11,7 @@
 //! - The process lives for one stream and no longer than its gateway.
 #![deny(unsafe_code)]
 
+pub mod admission;
 pub mod best;
 pub mod cadence;
 pub mod canvas;
@@ -27,6 +28,7 @@ mod meter;
 pub mod mix;
 pub mod mpegts;
 pub mod opened;
+pub mod options;
 pub mod outline;
 mod pace;
 mod pads;

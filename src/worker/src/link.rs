@@ -17,9 +17,11 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use session::{Ending, Fault};
 
+use crate::admission::Asker;
 use crate::cadence::Holes;
 use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
+use crate::options::ways;
 use crate::pace;
 use crate::pads::LEAD_NS;
 use crate::pipeline::{Output, TrackSettings, build_track};
@@ -109,16 +111,18 @@ fn is_numbered(source: StreamRef, input: usize) -> bool {
     source.input == input && matches!(source.stream, StreamSelect::Index(_))
 }
 
-/// Builds the chains, links them, seeks, and opens the sources.
+/// Builds the chains, links them, seeks, and opens the sources. How the picture is encoded is asked
+/// before.
 pub fn link(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
-    gpu: Gpu<'_>,
+    asker: &mut Asker<'_>,
     inputs: Inputs,
     gate: &Arc<Gate>,
     output: &SyncSender<Output>,
 ) -> Result<Linked, SourceError> {
+    let gpu = asker.gpu;
     let sources = &inputs.sources[..];
     let find = |reference: StreamRef, kind| {
         let source = sources.get(reference.input).and_then(Option::as_ref);
@@ -138,7 +142,17 @@ pub fn link(
     if let (Some((source, index)), Some(stream)) = (&video, &mut video_stream) {
         stream.turn = turned(plan, source, *index)?;
     }
-    let device = device(stages, plan, gpu.devices, video_stream.as_ref());
+    let way = match (&video, &video_stream, plan.encoded_video()) {
+        (Some((source, index)), Some(stream), Some(encode)) => {
+            let ways = ways(stages, encode, gpu, stream, source.frame_rate(*index));
+            if ways.is_empty() { None } else { Some(asker.ask(ways)?) }
+        }
+        _ => None,
+    };
+    let changed = way.as_ref().map(|way| way.plan(plan));
+    let plan = changed.as_ref().unwrap_or(plan);
+    let devices = way.as_ref().map_or(gpu.devices, |way| &way.devices);
+    let device = device(stages, plan, devices, video_stream.as_ref());
     let host = Host { cores, hevc_in_slices: swscale::is_ffmpeg_7_1(), device };
     let graph = describe(stages, plan, host, video_stream.as_ref(), stream(&audio).as_ref())
         .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;

@@ -35,6 +35,7 @@ use session::{
     WorkerToGateway,
 };
 
+use crate::admission::{Asker, tell_cpu_time};
 use crate::elements;
 use crate::link::{Gpu, Inputs, Linked, link, open_sources};
 use crate::meter::Meter;
@@ -58,8 +59,9 @@ const CHANNEL: usize = 64;
 
 /// Whatever wakes the worker's main thread.
 #[derive(Debug)]
-enum Wake {
+pub(crate) enum Wake {
     Output(Output),
+    Run(usize),
     Control(Control),
     Horizon(Option<Duration>),
     GatewayLost,
@@ -170,6 +172,7 @@ impl Stream {
                 // Streaming threads may sit in a full channel; nobody reads it any more.
                 stream.gate.stop();
                 stream.meter.iter_mut().for_each(Meter::read);
+                tell_cpu_time(&stream.channel);
                 let Stream { pipeline, wakes, .. } = stream;
                 drop(wakes);
                 let _ = pipeline.set_state(gst::State::Null);
@@ -215,8 +218,12 @@ impl Stream {
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
-        let linked =
-            link(pipeline, stages, plan, gpu, inputs, &gate, &send).map_err(Ending::from)?;
+        let mut asker = Asker { gpu, socket: &socket, wakes: &wakes, wake: &wake, has_quit: false };
+        let linked = link(pipeline, stages, plan, &mut asker, inputs, &gate, &send);
+        let linked = linked.map_err(|error| match asker.has_quit {
+            true => Ending::Quit,
+            false => error.into(),
+        })?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
         let mut writer =
@@ -258,6 +265,7 @@ impl Stream {
                 Ok(Wake::GatewayLost) | Err(RecvTimeoutError::Disconnected) => {
                     Err(failed("the gateway is gone", Fault::Gateway))
                 }
+                Ok(Wake::Run(_)) => Err(failed("told to run twice", Fault::Gateway)),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
             if let Err(ending) = step {
@@ -371,6 +379,7 @@ impl Stream {
         };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
         self.meter.iter_mut().for_each(Meter::read);
+        tell_cpu_time(&self.channel);
         if let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) {
             self.send_progress(&counters);
         }
@@ -486,6 +495,9 @@ fn listen(mut channel: Channel, wake: SyncSender<Wake>, readings: Vec<Arc<Readin
                 Ok(Some(Received {
                     message: GatewayToWorker::Horizon { position_us }, ..
                 })) => Wake::Horizon(position_us.map(Duration::from_micros)),
+                Ok(Some(Received { message: GatewayToWorker::Run { option }, .. })) => {
+                    Wake::Run(option)
+                }
                 Ok(Some(_)) | Ok(None) | Err(_) => Wake::GatewayLost,
             };
             let lost = matches!(next, Wake::GatewayLost);
