@@ -53,6 +53,10 @@ pub const DEFAULT_COMFORTABLE_LEAD_SECONDS: f64 = 60.0;
 /// Seconds of lead below which no stream is held. What players hold before they ask for more.
 pub const DEFAULT_NEEDED_LEAD_SECONDS: f64 = 12.0;
 
+/// Share of each engine that is given to streams. Live pictures vary, and a seek takes more for a
+/// moment; Livepeer's rule of thumb is a fifth to spare.
+pub const DEFAULT_TARGET_UTILISATION: f64 = 0.85;
+
 /// Seconds above which a setting is taken for a mistake.
 const LONGEST_SECONDS: f64 = 86_400.0;
 
@@ -70,6 +74,10 @@ pub struct Config {
     pub gpu: Gpu,
     /// Who may run ahead.
     pub schedule: Schedule,
+    /// For how many streams there is room.
+    pub admission: Admission,
+    /// What outlives the gateway.
+    pub state: State,
     /// Health, metrics, list of streams.
     pub http: Http,
     /// Logs, on stderr.
@@ -175,6 +183,32 @@ impl Default for Schedule {
             needed_lead_seconds: DEFAULT_NEEDED_LEAD_SECONDS,
         }
     }
+}
+
+/// `[admission]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admission {
+    /// Whether streams for which GPU or processor have no time left are run otherwise: on another GPU,
+    /// encoded faster, in software, or by the hook's own ffmpeg. What they cost is measured either way.
+    pub enabled: bool,
+    /// Share of each engine and of the processor that is given to streams, above 0 up to 1.
+    pub target_utilisation: f64,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { enabled: true, target_utilisation: DEFAULT_TARGET_UTILISATION }
+    }
+}
+
+/// `[state]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Where the measured costs are kept. Unset: `$STATE_DIRECTORY` (systemd's), `/var/lib/rendergate`
+    /// if it can be written, `$XDG_STATE_HOME/rendergate` or `~/.local/state/rendergate`.
+    pub directory: Option<PathBuf>,
 }
 
 /// What streams run on.
@@ -436,6 +470,12 @@ impl Config {
             let value = self.worker.warm_nice.to_string();
             return Err(ConfigError::Value { key: "worker.warm_nice", value, allowed: "0 to 19" });
         }
+        let target = self.admission.target_utilisation;
+        if !(target > 0.0 && target <= 1.0) {
+            let key = "admission.target_utilisation";
+            let allowed = "above 0 up to 1";
+            return Err(ConfigError::Value { key, value: target.to_string(), allowed });
+        }
         self.http_address().map(drop)
     }
 
@@ -527,6 +567,8 @@ mod tests {
         check("[worker]\nready_seconds = nan", "worker.ready_seconds");
         check("[worker]\nwarm_nice = 20", "0 to 19");
         check("[http]\nlisten = 'localhost'", "ADDRESS:PORT");
+        check("[admission]\ntarget_utilisation = 1.1", "is 1.1, allowed is above 0 up to 1");
+        check("[admission]\ntarget_utilisation = 0", "admission.target_utilisation is 0");
         let wrong = Config::default()
             .apply_variables(|name| (name == "RENDERGATE_WARM_WORKERS").then(|| "many".into()));
         assert!(wrong.unwrap_err().to_string().contains("RENDERGATE_WARM_WORKERS is many"));

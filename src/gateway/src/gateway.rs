@@ -23,6 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
+use crate::admission::Admission;
+use crate::admission::file::{StateFile, directory};
 use crate::config::{Config, duration};
 use crate::connection::Connection;
 use crate::first_message::{Declined, Job};
@@ -66,6 +68,7 @@ pub(crate) struct Context {
     pub pool: Pool,
     pub gpus: Gpus,
     pub streams: Streams,
+    pub admission: Arc<Admission>,
     pub metrics: Metrics,
     pub phase: watch::Receiver<Phase>,
     /// Of the gateway, and of workers at work.
@@ -80,6 +83,15 @@ impl Context {
             return Err("shutting down".into());
         }
         self.pool.readiness()
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// What the encoder reports.
+    pub(crate) fn render_metrics(&self) -> prometheus::Result<Vec<u8>> {
+        self.admission.render(&self.streams, &self.gpus.working());
+        self.metrics.render(&self.streams, self.pool.warm())
     }
 }
 
@@ -114,6 +126,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let http = bind_http(config.http_address()?).await?;
     let metrics = Metrics::new()?;
     let settings = pool_settings(&config, &socket)?;
+    let state = directory(config.state.directory.as_deref(), |name| std::env::var(name).ok());
+    let state = state.map(|directory| StateFile::in_directory(&directory));
+    let admission = Admission::new(config.admission.clone(), state, metrics.registry())?;
+    let admission = Arc::new(admission);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %socket.path().display(),
@@ -135,6 +151,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         gpus: Gpus::look(config.gpu.backend, eyes, metrics.clone()),
         pool,
         streams: Streams::default(),
+        admission: admission.clone(),
         metrics,
         phase: seen,
         niceness: rustix::process::getpriority_process(None).unwrap_or(0),
@@ -144,11 +161,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let accepting = tokio::spawn(accept(listener, context.clone()));
     let scheduling =
         tokio::spawn(schedule::run(context.streams.clone(), context.config.schedule.clone()));
+    let keeping = tokio::spawn(admission.clone().keep());
     let answering = http.map(|http| tokio::spawn(http::serve(http, context.clone())));
     signals.next().await;
     shut_down(&context, &phase, &mut signals).await;
     accepting.abort();
     scheduling.abort();
+    keeping.abort();
+    admission.save();
     if let Some(answering) = answering {
         answering.abort();
     }

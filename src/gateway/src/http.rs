@@ -27,7 +27,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// As `session`'s accept: after a failure the next would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const PAGES: &str = "/healthz, /readyz, /metrics, /v1/streams";
+const PAGES: &str = "/healthz, /readyz, /metrics, /v1/streams, /v1/capacity";
 
 type Answer = Response<Full<Bytes>>;
 
@@ -64,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>) {
 
 fn answer(request: &Request<Incoming>, context: &Context) -> Answer {
     let path = request.uri().path();
-    if !matches!(path, "/healthz" | "/readyz" | "/metrics" | "/v1/streams") {
+    if !matches!(path, "/healthz" | "/readyz" | "/metrics" | "/v1/streams" | "/v1/capacity") {
         return json(
             StatusCode::NOT_FOUND,
             &json!({ "error": format!("there is no {path}"), "hint": format!("there are {PAGES}") }),
@@ -89,7 +89,11 @@ fn answer(request: &Request<Incoming>, context: &Context) -> Answer {
                 &json!({ "status": "not ready", "reason": reason }),
             ),
         },
-        "/metrics" => match context.metrics.render(&context.streams, context.pool.warm()) {
+        "/v1/capacity" => {
+            let capacity = context.admission.capacity(&context.streams, &context.gpus.working());
+            json(StatusCode::OK, &json!(capacity))
+        }
+        "/metrics" => match context.render_metrics() {
             Ok(text) => with_type(StatusCode::OK, prometheus::TEXT_FORMAT, text),
             Err(error) => json(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -157,6 +157,11 @@ impl Metrics {
         })
     }
 
+    /// Where those of other modules belong.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// A GPU has been seen working.
     pub(crate) fn gpu(&self, device: &str, driver: &str) {
         self.gpu.with_label_values(&[device, driver]).set(1);

@@ -21,14 +21,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ffmpeg_args::VideoAction;
-use gpu::{Device, Engine, Reason};
+use gpu::{Device, Engine, Reason, Work};
 use session::{
-    Control, Ending, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL, WorkerToGateway,
+    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL,
+    WorkerToGateway,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use crate::admission::Verdict;
 use crate::config::{Streams as Limits, duration};
 use crate::connection::{Connection, ConnectionError};
 use crate::ending::{LAST_MESSAGE, Outcome, conclude, tell};
@@ -237,6 +239,10 @@ async fn wait_for_worker(
     }
 }
 
+fn hear_cpu_time(entry: &Entry, cpu_us: u64) {
+    entry.with(|record| record.account.cpu(cpu_us as f64 / 1e6));
+}
+
 fn hear_gpu_time(
     context: &Context,
     entry: &Entry,
@@ -403,6 +409,11 @@ impl Stream<'_> {
                 hear_gpu_time(self.context, &self.entry, engines, withheld);
                 return Ok(());
             }
+            WorkerToGateway::CpuTime { cpu_us } => {
+                hear_cpu_time(&self.entry, cpu_us);
+                return Ok(());
+            }
+            WorkerToGateway::Options { options } => return self.admit(options),
             WorkerToGateway::Committed => GatewayToHook::Committed,
             WorkerToGateway::SegmentComplete { number } => {
                 self.job.output.segment_complete(number);
@@ -416,6 +427,7 @@ impl Stream<'_> {
             }
             WorkerToGateway::Progress(progress) => {
                 self.entry.with(|record| record.progress(progress));
+                self.context.admission.progress(&self.context.streams, &self.entry);
                 if std::mem::replace(&mut self.frames, progress.frames) != progress.frames {
                     self.it_moves();
                 }
@@ -429,6 +441,21 @@ impl Stream<'_> {
             WorkerToGateway::Ended(ending) => return Err(Outcome::Ended(ending)),
         };
         self.hook.queue(&pass_on, Vec::new()).map_err(|error| Outcome::HookGone(error.to_string()))
+    }
+
+    /// The source is known: whether there is room for the stream, and on what.
+    fn admit(&mut self, options: Vec<Work>) -> Result<(), Outcome> {
+        let Context { admission, streams, metrics, .. } = self.context;
+        match admission.admit(streams, &self.entry, options, &self.allowance.devices) {
+            Ok(Verdict { option, reason }) => {
+                self.allowance.reason = reason.or(self.allowance.reason.take());
+                self.tell_worker(&GatewayToWorker::Run { option })
+            }
+            Err(reason) => {
+                metrics.declined("capacity");
+                Err(Outcome::Ended(Ending::Failed { reason, fault: Fault::Gateway }))
+            }
+        }
     }
 
     fn hear_running(
@@ -495,10 +522,12 @@ impl Stream<'_> {
                 WorkerToGateway::GpuTime { engines, withheld } => {
                     hear_gpu_time(context, &entry, engines, withheld);
                 }
+                WorkerToGateway::CpuTime { cpu_us } => hear_cpu_time(&entry, cpu_us),
                 WorkerToGateway::Ended(ending) => last = Some(ending),
                 _ => {}
             })
             .await;
+        context.admission.ended(&entry);
         let (node, film) = entry.with(|record| (record.node.clone(), record.input.clone()));
         if let Some(node) = node
             && outcome.may_be_the_gpu(last.as_ref())

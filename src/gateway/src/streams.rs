@@ -14,6 +14,7 @@ use session::{Progress, StreamId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::admission::Account;
 use crate::first_message::Declined;
 use crate::gpu_time::GpuTime;
 use crate::output::OutputKey;
@@ -81,6 +82,8 @@ pub(crate) struct Record {
     pub node: Option<PathBuf>,
     /// What it has had of it.
     pub gpu_time: GpuTime,
+    /// What it asks for, and what it has taken so far.
+    pub account: Account,
     /// Why it isn't all on a GPU.
     pub reason: Option<String>,
     /// One line of the worker: decoder, filters, encoder.
@@ -155,6 +158,7 @@ impl Record {
             backend: None,
             node: None,
             gpu_time: GpuTime::default(),
+            account: Account::default(),
             reason: None,
             description: None,
             state: State::Starting,
@@ -226,6 +230,11 @@ impl Record {
             paused: self.state == State::Paused || self.live && self.waits,
             live: self.live,
         })
+    }
+
+    /// Nothing holds it: it goes as fast as its device lets it.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.state == State::Running && !self.waits
     }
 
     /// What its encoder works on. Copies and sound take next to nothing of either.

@@ -22,9 +22,7 @@ mod work;
 pub use device::{Ability, Device};
 pub use engines::{Busy, Client, Counter, Engine, EngineTime, parse as parse_fdinfo};
 pub use facts::Facts;
-pub use nodes::{
-    PciId, Problem, RenderNode, node_paths, pci_address, render_node, render_nodes,
-};
+pub use nodes::{PciId, Problem, RenderNode, node_paths, pci_address, render_node, render_nodes};
 pub use reason::{Reason, ReasonKind};
 pub use report::{
     Capabilities, Entry, Entrypoint, Machine, NodeProbe, NodeReport, Operation, Outcome,

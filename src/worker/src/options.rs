@@ -195,7 +195,8 @@ impl Picture {
                 let asked = plan.rate.compression_level.map(|level| level.clamp(1, FASTEST_USAGE));
                 let usage = faster.map(|_| FASTEST_USAGE).or(asked);
                 let preset = usage.map(|usage| usage.to_string()).unwrap_or_default();
-                let codec = if parts.low_power { format!("{codec}_low_power") } else { codec.into() };
+                let codec =
+                    if parts.low_power { format!("{codec}_low_power") } else { codec.into() };
                 Task::encode(&codec, &preset)
             }
         };

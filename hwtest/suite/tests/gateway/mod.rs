@@ -70,6 +70,7 @@ impl Node {
             .env("RENDERGATE_SOCKET", folder.path().join("s.sock"))
             .env("RENDERGATE_WORKER", worker(folder.path(), machine))
             .env("CACHE_DIRECTORY", folder.path())
+            .env("STATE_DIRECTORY", folder.path())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()

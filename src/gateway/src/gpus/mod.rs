@@ -130,6 +130,11 @@ impl Gpus {
         self.lock().gpus.values().find_map(Gpu::works).map(|device| device.driver.clone())
     }
 
+    /// Those that work.
+    pub(crate) fn working(&self) -> Vec<Arc<Device>> {
+        self.lock().gpus.values().filter_map(Gpu::works).cloned().collect()
+    }
+
     /// Why none works.
     fn obstacle(&self, table: &Table) -> Reason {
         if self.backend == Backend::Software {

@@ -11,9 +11,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::{HlsOutput, Output, Transcode};
+use gpu::{Step, Task, Work};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 use session::{
-    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, StreamId, WorkerToGateway,
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
+    WorkerToGateway,
 };
 
 /// What a stream of this worker does.
@@ -39,6 +41,9 @@ struct Script {
     waits_ms: u64,
     /// `stall=N`: makes no frame any more after N segments, and goes on saying so.
     stall_after: Option<u64>,
+    /// `options`: asks how it is to be run, as one that could go on two GPUs or in software, and runs
+    /// as backend `option-N`.
+    options: bool,
     /// `garbage`: sends bytes that are no frame.
     garbage: bool,
 }
@@ -60,6 +65,7 @@ impl Script {
                 "fail" => script.fail = true,
                 "waits" => script.waits_ms = value,
                 "stall" => script.stall_after = Some(value),
+                "options" => script.options = true,
                 "garbage" => script.garbage = true,
                 other => panic!("unknown word {other}"),
             }
@@ -160,8 +166,12 @@ impl Run {
             return Some(Ending::Failed { reason, fault: Fault::Input });
         }
         self.say_waiting();
+        let backend = match self.script.options {
+            true => format!("option-{}", self.ask()?),
+            false => "fake".to_owned(),
+        };
         let running = WorkerToGateway::Running {
-            backend: "fake".into(),
+            backend,
             node: None,
             reason: None,
             description: "nothing".into(),
@@ -212,6 +222,35 @@ impl Run {
             }
         }
         None
+    }
+
+    /// Which way the gateway wants it to go; none if it wants none.
+    fn ask(&mut self) -> Option<usize> {
+        let way = |node: Option<&str>, preset: &str, faster| {
+            let on_gpu = node.is_some();
+            let tasks = [Task::decode("h264"), Task::encode("h264", preset)];
+            let step = |task| Step { task, on_gpu, megapixels: 10.0 };
+            Work { node: node.map(Into::into), faster, steps: tasks.map(step).into() }
+        };
+        let [one, two] = ["/dev/dri/renderD200", "/dev/dri/renderD201"].map(Some);
+        let options = vec![
+            way(one, "", false),
+            way(two, "", false),
+            way(one, "7", true),
+            way(two, "7", true),
+            way(None, "veryfast", false),
+            way(None, "ultrafast", true),
+        ];
+        tell(&self.channel, &WorkerToGateway::Options { options });
+        loop {
+            match self.channel.receive::<GatewayToWorker>() {
+                Ok(Some(Received { message: GatewayToWorker::Run { option }, .. })) => {
+                    return Some(option);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return None,
+            }
+        }
     }
 
     /// Writes one file in place, a part where others write a segment.

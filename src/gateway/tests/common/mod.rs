@@ -125,6 +125,7 @@ impl Gateway {
             .env("RENDERGATE_SOCKET", folder.path().join("s.sock"))
             .env("RENDERGATE_WORKER", env!("CARGO_BIN_EXE_rendergate-fake-worker"))
             .env("CACHE_DIRECTORY", folder.path())
+            .env("STATE_DIRECTORY", folder.path())
             .envs(setup.variables.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
