@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::admission::Admission;
-use crate::admission::file::{StateFile, directory};
+use crate::admission::file::StateFile;
 use crate::config::{Config, duration};
 use crate::connection::Connection;
 use crate::first_message::{Declined, Job};
@@ -126,8 +126,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let http = bind_http(config.http_address()?).await?;
     let metrics = Metrics::new()?;
     let settings = pool_settings(&config, &socket)?;
-    let state = directory(config.state.directory.as_deref(), |name| std::env::var(name).ok());
-    let state = state.map(|directory| StateFile::in_directory(&directory));
+    let state = StateFile::find(&config, |name| std::env::var(name).ok());
     let admission = Admission::new(config.admission.clone(), state, metrics.registry())?;
     let admission = Arc::new(admission);
     info!(

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod calibrate;
 pub mod cli;
 pub mod config;
 mod connection;

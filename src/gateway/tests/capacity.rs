@@ -31,8 +31,8 @@ fn costs() -> Value {
     json!({
         "version": 1,
         "devices": {
-            "/dev/dri/renderD200 ": device("video", ["", "7"], 1.0),
-            "/dev/dri/renderD201 ": device("video", ["", "7"], 1.0),
+            "/dev/dri/renderD200": device("video", ["", "7"], 1.0),
+            "/dev/dri/renderD201": device("video", ["", "7"], 1.0),
             "processor": device("cpu", ["veryfast", "ultrafast"], 1.9 * cores),
         },
     })

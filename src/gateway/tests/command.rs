@@ -31,6 +31,10 @@ fn help_and_version_teach() {
     for text in ["REPORTED", "USABLE", "Exit status: 0 if something is usable", "--json"] {
         assert!(out.contains(text), "{out}");
     }
+    let (_, out, _) = run(rendergate().args(["calibrate", "--help"]));
+    for text in ["MPX/S", "target_utilisation", "costs.json", "less than a minute", "--json"] {
+        assert!(out.contains(text), "{out}");
+    }
 }
 
 const COPY: &str = r#"-ss 00:00:30.500 -fflags +genpts -i file:"/m/A B.mkv" -map_metadata -1 -map_chapters -1 -threads 0 -map 0:0 -map 0:1 -map -0:s -codec:v:0 copy -codec:a:0 copy -copyts -avoid_negative_ts disabled -f hls -max_delay 5000000 -hls_time 6 -hls_segment_type mpegts -start_number 5 -hls_segment_filename "/t/ab%d.ts" -hls_playlist_type vod -hls_list_size 0 -y "/t/ab.m3u8""#;
@@ -100,7 +104,12 @@ fn check_config_shows_what_applies() {
     };
     let (code, out, err) = run(check().env("RENDERGATE_DRAIN_SECONDS", "7"));
     assert_eq!(code, Some(0), "{err}");
-    for line in ["max_streams = 3", "drain_seconds = 7.0", "listen = \"127.0.0.1:9370\""] {
+    for line in [
+        "max_streams = 3",
+        "drain_seconds = 7.0",
+        "listen = \"127.0.0.1:9370\"",
+        "target_utilisation = 0.85",
+    ] {
         assert!(out.lines().any(|other| other == line), "{out}");
     }
     std::fs::write(&file, "[streams]\nmax_streams = 3\nmax_stream = 4\n").unwrap();

@@ -106,9 +106,11 @@ pub struct Work {
     pub steps: Vec<Step>,
 }
 
-/// What came of measuring a task by itself.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// What came of measuring a task by itself: a line of a calibrating process's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
+    /// What was measured.
+    pub task: Task,
     /// Megapixels that went through, counted as [`Action`] says.
     pub megapixels: f64,
     /// Wall time in seconds.

@@ -14,6 +14,7 @@
 pub mod admission;
 pub mod best;
 pub mod cadence;
+pub mod calibrate;
 pub mod canvas;
 pub mod disposable;
 pub mod elements;

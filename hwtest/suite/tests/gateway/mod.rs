@@ -63,19 +63,30 @@ impl Node {
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("gateway.log")).unwrap();
-        let gateway = machine
-            .command(built("rendergate"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .env("RENDERGATE_SOCKET", folder.path().join("s.sock"))
-            .env("RENDERGATE_WORKER", worker(folder.path(), machine))
-            .env("CACHE_DIRECTORY", folder.path())
-            .env("STATE_DIRECTORY", folder.path())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let gateway = rendergate(folder.path(), machine, "serve").stderr(log).spawn().unwrap();
         Self { gateway, folder }
+    }
+
+    /// Another gateway in the place of this one, which has no time to say good-bye.
+    pub fn restart(&mut self, machine: &VirtualMachine) {
+        self.gateway.kill().unwrap();
+        self.gateway.wait().unwrap();
+        let log = fs::File::create(self.folder.path().join("gateway.log")).unwrap();
+        let mut command = rendergate(self.folder.path(), machine, "serve");
+        self.gateway = command.stderr(log).spawn().unwrap();
+        self.until("the GPU is known", || self.log().contains("works="));
+    }
+
+    /// Another command of the same program, with the configuration of this gateway.
+    pub fn command(&self, machine: &VirtualMachine, command: &str) -> Command {
+        rendergate(self.folder.path(), machine, command)
+    }
+
+    /// A page of the gateway that is JSON.
+    pub fn json(&self, path: &str) -> serde_json::Value {
+        let page = self.page(path);
+        let (_, body) = page.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
     }
 
     pub fn log(&self) -> String {
@@ -221,6 +232,19 @@ impl Node {
         }
         segments.len()
     }
+}
+
+fn rendergate(folder: &Path, machine: &VirtualMachine, command: &str) -> Command {
+    let mut rendergate = machine.command(built("rendergate"));
+    rendergate
+        .args([command, "--config"])
+        .arg(folder.join("rendergate.toml"))
+        .env("RENDERGATE_SOCKET", folder.join("s.sock"))
+        .env("RENDERGATE_WORKER", worker(folder, machine))
+        .env("CACHE_DIRECTORY", folder)
+        .env("STATE_DIRECTORY", folder)
+        .stdin(Stdio::null());
+    rendergate
 }
 
 /// The program that the gateway starts as a worker: the real one, where the virtual GPU is.

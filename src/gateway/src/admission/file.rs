@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::costs::Costs;
+use crate::config::Config;
 
 /// Of the form of the file. Another one is set aside: figures are soon learnt anew.
 const VERSION: u32 = 1;
@@ -39,6 +40,12 @@ pub(crate) struct StateFile {
 }
 
 impl StateFile {
+    /// Where the configuration and the environment say; none if no place can be written.
+    pub(crate) fn find(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let directory = directory(config.state.directory.as_deref(), variable)?;
+        Some(Self::in_directory(&directory))
+    }
+
     /// In that directory, which is made when it is needed.
     pub(crate) fn in_directory(directory: &Path) -> Self {
         Self { path: directory.join(NAME) }
@@ -122,7 +129,7 @@ impl Costs {
 }
 
 /// Where state is kept: as configured, or the first of the usual places that can be written.
-pub(crate) fn directory(
+fn directory(
     configured: Option<&Path>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Option<PathBuf> {

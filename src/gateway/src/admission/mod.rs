@@ -50,7 +50,6 @@ const RECENT: usize = 50;
 #[derive(Debug)]
 pub(crate) struct Admission {
     settings: Settings,
-    cores: usize,
     gauges: Gauges,
     file: Option<StateFile>,
     known: Mutex<Known>,
@@ -78,7 +77,7 @@ pub(crate) struct Verdict {
 /// another device.
 pub(crate) fn key(node: &Path, driver: &str) -> String {
     let place = gpu::pci_address(node).unwrap_or_else(|| node.display().to_string());
-    format!("{place} {driver}")
+    format!("{place} {driver}").trim_end().to_owned()
 }
 
 impl Admission {
@@ -100,7 +99,6 @@ impl Admission {
         }
         Ok(Self {
             settings,
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
             gauges: Gauges::new(registry)?,
             file,
             known: Mutex::new(Known { kept, recent: VecDeque::new() }),
@@ -211,24 +209,8 @@ impl Admission {
         self.changed.notify_one();
     }
 
-    /// What there is, and what running streams need of it.
     fn room(&self, costs: &Costs, running: &[Placed]) -> Room {
-        let mut room = Room::default();
-        let target = self.settings.target_utilisation;
-        for (device, known) in &costs.devices {
-            for (class, engines) in &known.engines {
-                let resource = Resource { device: device.clone(), class: class.clone() };
-                room.capacity.insert(resource, f64::from(*engines) * target);
-            }
-        }
-        let processor = Resource { device: PROCESSOR.into(), class: CPU.into() };
-        room.capacity.insert(processor, self.cores as f64 * target);
-        for placed in running {
-            for (resource, need) in costs.demand(placed).need {
-                *room.load.entry(resource).or_default() += need;
-            }
-        }
-        room
+        room(costs, running, self.settings.target_utilisation)
     }
 
     /// What `/v1/capacity` tells; `gpus` are those that work.
@@ -301,6 +283,26 @@ impl Admission {
     }
 }
 
+/// What there is, and what running streams need of it. `target` is the share that is given to streams.
+pub(crate) fn room(costs: &Costs, running: &[Placed], target: f64) -> Room {
+    let mut room = Room::default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for (device, known) in &costs.devices {
+        for (class, engines) in &known.engines {
+            let resource = Resource { device: device.clone(), class: class.clone() };
+            room.capacity.insert(resource, f64::from(*engines) * target);
+        }
+    }
+    let processor = Resource { device: PROCESSOR.into(), class: CPU.into() };
+    room.capacity.insert(processor, cores as f64 * target);
+    for placed in running {
+        for (resource, need) in costs.demand(placed).need {
+            *room.load.entry(resource).or_default() += need;
+        }
+    }
+    room
+}
+
 /// How the streams run that count.
 fn running(streams: &Streams) -> Vec<Placed> {
     let mut running = Vec::new();
@@ -346,11 +348,14 @@ fn most_common(recent: &VecDeque<Vec<Work>>) -> (String, Option<Vec<Work>>) {
             let words: Vec<String> = shape(options).iter().map(step).collect();
             (words.join(", "), Some(options.clone()))
         }
-        None => ("h264 1920x1080 to h264 1280x720 at 24/s".to_owned(), None),
+        None => (USUAL_STREAM.to_owned(), None),
     }
 }
 
-/// 1080p of H.264 to 720p of H.264, 24 frames per second.
+/// In words, what [`usual_work`] is.
+pub(crate) const USUAL_STREAM: &str = "h264 1920x1080 to h264 1280x720 at 24/s";
+
+/// What is counted as long as no stream has come.
 pub(crate) fn usual_work(node: Option<std::path::PathBuf>) -> Work {
     let on_gpu = node.is_some();
     let (source, output) = (1.920 * 1.080 * 24.0, 1.280 * 0.720 * 24.0);

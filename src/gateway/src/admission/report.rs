@@ -62,7 +62,7 @@ pub struct TaskCapacity {
 }
 
 /// The tasks of a device, whose capacity is in `room`.
-pub(super) fn tasks(costs: &Costs, device: &str, room: &Room) -> Vec<TaskCapacity> {
+pub(crate) fn tasks(costs: &Costs, device: &str, room: &Room) -> Vec<TaskCapacity> {
     let Some(known) = costs.devices.get(device) else { return Vec::new() };
     let capacity = |class: &String| {
         let resource = Resource { device: device.to_owned(), class: class.clone() };
