@@ -184,6 +184,9 @@ fn spawn(binaries: &Path, folder: &Path, address: &str) -> Result<Child> {
         .arg("serve")
         .env("RENDERGATE_SOCKET", folder.join("rendergate.sock"))
         .env("RENDERGATE_HTTP", address)
+        .env("STATE_DIRECTORY", folder)
+        // How many streams it takes is what some of these measure.
+        .env("RENDERGATE_ADMISSION", "off")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

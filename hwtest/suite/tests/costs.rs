@@ -36,7 +36,7 @@ fn predicted(capacity: &Value) -> f64 {
 #[test]
 fn costs_are_learnt_told_and_kept() {
     let machine = machine();
-    let mut node = Node::start(&machine, "auto", "");
+    let mut node = Node::start(&machine, "auto", "[admission]\nenabled = true\n");
     let idle = device(&node.json("/v1/capacity"), GPU);
     assert!(idle["streams_left"].is_null() && idle["tasks"] == serde_json::json!([]), "{idle}");
     let probed = node.codec_seconds();
@@ -94,7 +94,7 @@ fn costs_are_learnt_told_and_kept() {
 #[test]
 fn calibration_measures_whatever_is_usable() {
     let machine = machine();
-    let mut node = Node::start(&machine, "auto", "");
+    let mut node = Node::start(&machine, "auto", "[admission]\nenabled = true\n");
     let answer = |command: &str| -> Value {
         let (out, err) = (node.folder.path().join("out"), node.folder.path().join("err"));
         let mut child = node

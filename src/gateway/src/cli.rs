@@ -59,8 +59,8 @@ enum Command {
 #[command(after_help = "\
 Settings come from the configuration file, then from variables, then from these options:
   RENDERGATE_SOCKET, RENDERGATE_GROUP, RENDERGATE_MAX_STREAMS, RENDERGATE_WORKER,
-  RENDERGATE_WARM_WORKERS, RENDERGATE_HTTP, RENDERGATE_LOG, RENDERGATE_LOG_FORMAT,
-  RENDERGATE_DRAIN_SECONDS
+  RENDERGATE_WARM_WORKERS, RENDERGATE_BACKEND, RENDERGATE_ADMISSION, RENDERGATE_HTTP,
+  RENDERGATE_LOG, RENDERGATE_LOG_FORMAT, RENDERGATE_DRAIN_SECONDS
 `rendergate serve --check-config` shows every setting with its value.
 
 Ending: after SIGTERM or SIGINT new jobs are left to the real ffmpeg. Running streams go on for

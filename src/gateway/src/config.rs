@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::admission::settings::{Admission, State};
+
 /// Where the file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/rendergate/rendergate.toml";
 /// The hook's default endpoint names it, so hook and gateway meet without configuration.
@@ -52,10 +54,6 @@ pub const DEFAULT_DRAIN_SECONDS: f64 = 30.0;
 pub const DEFAULT_COMFORTABLE_LEAD_SECONDS: f64 = 60.0;
 /// Seconds of lead below which no stream is held. What players hold before they ask for more.
 pub const DEFAULT_NEEDED_LEAD_SECONDS: f64 = 12.0;
-
-/// Share of each engine that is given to streams. Live pictures vary, and a seek takes more for a
-/// moment; Livepeer's rule of thumb is a fifth to spare.
-pub const DEFAULT_TARGET_UTILISATION: f64 = 0.85;
 
 /// Seconds above which a setting is taken for a mistake.
 const LONGEST_SECONDS: f64 = 86_400.0;
@@ -183,32 +181,6 @@ impl Default for Schedule {
             needed_lead_seconds: DEFAULT_NEEDED_LEAD_SECONDS,
         }
     }
-}
-
-/// `[admission]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admission {
-    /// Whether streams for which GPU or processor have no time left are run otherwise: on another GPU,
-    /// encoded faster, in software, or by the hook's own ffmpeg. What they cost is measured either way.
-    pub enabled: bool,
-    /// Share of each engine and of the processor that is given to streams, above 0 up to 1.
-    pub target_utilisation: f64,
-}
-
-impl Default for Admission {
-    fn default() -> Self {
-        Self { enabled: true, target_utilisation: DEFAULT_TARGET_UTILISATION }
-    }
-}
-
-/// `[state]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct State {
-    /// Where the measured costs are kept. Unset: `$STATE_DIRECTORY` (systemd's), `/var/lib/rendergate`
-    /// if it can be written, `$XDG_STATE_HOME/rendergate` or `~/.local/state/rendergate`.
-    pub directory: Option<PathBuf>,
 }
 
 /// What streams run on.
@@ -408,6 +380,16 @@ impl Config {
                 }
             };
         }
+        if let Some(value) = get("RENDERGATE_ADMISSION") {
+            self.admission.enabled = match value.as_str() {
+                "on" => true,
+                "off" => false,
+                _ => {
+                    let (key, allowed) = ("RENDERGATE_ADMISSION", "on or off");
+                    return Err(ConfigError::Value { key, value, allowed });
+                }
+            };
+        }
         if let Some(value) = get("RENDERGATE_HTTP") {
             self.http.listen = value;
         }
@@ -548,6 +530,7 @@ mod tests {
             .apply_variables(|name| match name {
                 "RENDERGATE_MAX_STREAMS" => Some("7".into()),
                 "RENDERGATE_LOG_FORMAT" => Some("json".into()),
+                "RENDERGATE_ADMISSION" => Some("off".into()),
                 "RENDERGATE_HTTP" => Some(String::new()),
                 _ => None,
             })
@@ -555,6 +538,7 @@ mod tests {
         assert_eq!(config.streams.max_streams, 7);
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.http.listen, "off");
+        assert!(!config.admission.enabled);
     }
 
     #[test]

@@ -56,9 +56,12 @@ impl Node {
         let config = folder.path().join("rendergate.toml");
         // No warm workers: each starts with its stream, so that one can be told another environment;
         // on a busy machine that takes longer than a viewer should wait.
+        // Nor is anybody turned away for what a small machine can't do, but where that is the question.
+        let asked = streams.contains("[admission]");
+        let admission = if asked { "" } else { "[admission]\nenabled = false\n" };
         let text = format!(
             "[worker]\nwarm = 0\n[http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
-             proc_root = '{}'\n[streams]\naccept_seconds = 25\n{streams}",
+             proc_root = '{}'\n[streams]\naccept_seconds = 25\n{streams}{admission}",
             folder.path().join("proc").display()
         );
         fs::write(&config, text).unwrap();

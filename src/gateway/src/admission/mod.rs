@@ -22,6 +22,7 @@ pub(crate) mod costs;
 pub(crate) mod file;
 pub(crate) mod policy;
 pub mod report;
+pub mod settings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -33,13 +34,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use crate::config::Admission as Settings;
 use crate::streams::{Entry, Record, State, Streams};
 pub(crate) use account::Account;
 use costs::{CPU, Costs, PROCESSOR, Placed, Resource};
 use file::{Kept, StateFile};
 use policy::{Candidate, Decision, Full, Room, decide};
 use report::{Capacity, DeviceCapacity, Gauges, Use};
+use settings::Admission as Settings;
 
 /// Time between two writings of the state file.
 const WRITE_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
