@@ -222,7 +222,129 @@ fn codec_of(caps: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use ffmpeg_args::Plan;
+    use gpu::{Ability, Operation};
+
     use super::*;
+
+    fn plan(filter: &str) -> VideoEncode {
+        let command = format!(
+            "-i file:/a.mkv -map_metadata -1 -map_chapters -1 -threads 0 -map 0:0 -map 0:1 -map -0:s \
+             -codec:v:0 libx264 -preset veryfast -crf 23 -force_key_frames:0 expr:gte(t,n_forced*3) \
+             -vf {filter} -codec:a:0 copy -copyts -avoid_negative_ts disabled \
+             -max_muxing_queue_size 2048 -f hls -max_delay 5000000 -hls_time 3 \
+             -hls_segment_type mpegts -start_number 0 -hls_segment_filename /t/id%d.ts \
+             -hls_playlist_type vod -hls_list_size 0 -y /t/id.m3u8"
+        );
+        let arguments: Vec<_> = command.split_whitespace().map(Into::into).collect();
+        match ffmpeg_args::plan(&arguments) {
+            Plan::Transcode(plan) => plan.encoded_video().unwrap().clone(),
+            Plan::Passthrough(why) => panic!("{why:?}"),
+        }
+    }
+
+    fn device(node: &str, operations: &[Operation]) -> Device {
+        let ability = |operation: &Operation| {
+            let element = format!("va{}", operation.element_suffix().unwrap());
+            (*operation, Ability { element, max_size: None, rate_control: vec!["vbr".into()] })
+        };
+        let abilities: BTreeMap<_, _> = operations.iter().map(ability).collect();
+        Device { node: node.into(), driver: String::new(), abilities, deinterlacer: None }
+    }
+
+    /// 1080p of H.264.
+    fn film(stages: &Stages) -> SourceStream {
+        let decoders = &stages.gpu.as_ref().unwrap().decoders;
+        let on_gpu = decoders.iter().position(|one| one.operation == Operation::DecodeH264);
+        SourceStream {
+            caps: "video/x-h264, profile=(string)high".into(),
+            decoder: None,
+            copy: None,
+            gpu_decoder: on_gpu,
+            size: Some((1920, 1080)),
+            turn: None,
+        }
+    }
+
+    /// Node, whether faster, and the steps of each way.
+    #[track_caller]
+    fn check(filter: &str, devices: &[Device], software: bool, expect: &[&str]) {
+        let stages = Stages::shipped().unwrap();
+        let gpu = Gpu { devices, software };
+        let ways = ways(&stages, &plan(filter), gpu, &film(&stages), Some((24, 1)));
+        let said: Vec<String> = ways
+            .iter()
+            .map(|way| {
+                let node = way.work.node.as_ref().map_or("-".into(), |n| n.display().to_string());
+                let step = |step: &Step| {
+                    let place = if step.on_gpu { "gpu" } else { "cpu" };
+                    format!("{} {place} {:.1}", step.task, step.megapixels)
+                };
+                let steps: Vec<String> = way.work.steps.iter().map(step).collect();
+                format!("{node} {} {}", way.work.faster, steps.join(", "))
+            })
+            .collect();
+        assert_eq!(said, expect);
+    }
+
+    #[test]
+    fn ways_come_in_their_order_with_what_they_ask_for() {
+        use Operation::{DecodeH264, EncodeH264, Scale};
+        let both = device("a", &[DecodeH264, EncodeH264, Scale]);
+        let encodes = device("b", &[EncodeH264]);
+        check(
+            "scale=1280:720,format=yuv420p",
+            &[encodes, both.clone()],
+            true,
+            &[
+                "a false decode h264 gpu 49.8, scale gpu 49.8, encode h264 gpu 22.1",
+                "b false decode h264 cpu 49.8, scale cpu 49.8, encode h264 gpu 22.1",
+                "a true decode h264 gpu 49.8, scale gpu 49.8, encode h264 7 gpu 22.1",
+                "b true decode h264 cpu 49.8, scale cpu 49.8, encode h264 7 gpu 22.1",
+                "- false decode h264 cpu 49.8, scale cpu 49.8, encode h264 veryfast cpu 22.1",
+                "- true decode h264 cpu 49.8, scale cpu 49.8, encode h264 superfast cpu 22.1",
+                "- true decode h264 cpu 49.8, scale cpu 49.8, encode h264 ultrafast cpu 22.1",
+            ],
+        );
+        // Not without a GPU; and none that only scales.
+        let ways = [
+            "a false decode h264 gpu 49.8, scale gpu 49.8, encode h264 gpu 49.8",
+            "a true decode h264 gpu 49.8, scale gpu 49.8, encode h264 7 gpu 49.8",
+        ];
+        check("format=yuv420p", &[device("c", &[Scale]), both], false, &ways);
+        check("format=yuv420p", &[device("c", &[Scale])], false, &[]);
+        check(
+            "yadif=1:-1:0,format=yuv420p",
+            &[],
+            true,
+            &[
+                "- false decode h264 cpu 49.8, deinterlace cpu 49.8, encode h264 veryfast cpu 99.5",
+                "- true decode h264 cpu 49.8, deinterlace cpu 49.8, encode h264 superfast cpu 99.5",
+                "- true decode h264 cpu 49.8, deinterlace cpu 49.8, encode h264 ultrafast cpu 99.5",
+            ],
+        );
+    }
+
+    /// Why a GPU has no part in it is said by the graph's description, which needs to see it.
+    #[test]
+    fn what_is_no_use_stays_to_be_explained() {
+        let stages = Stages::shipped().unwrap();
+        let useless = [device("c", &[Operation::Scale])];
+        let gpu = Gpu { devices: &useless, software: true };
+        let ways = ways(&stages, &plan("format=yuv420p"), gpu, &film(&stages), None);
+        assert!(ways.iter().all(|way| way.devices == useless && way.work.node.is_none()));
+        let both = [device("a", &[Operation::EncodeH264])];
+        let ways = super::ways(
+            &stages,
+            &plan("format=yuv420p"),
+            Gpu { devices: &both, software: true },
+            &film(&stages),
+            None,
+        );
+        assert_eq!(ways.iter().filter(|way| way.devices.is_empty()).count(), 3, "in software");
+    }
 
     #[test]
     fn codecs_have_short_names() {

@@ -215,6 +215,26 @@ fn a_class_s_time_is_told_apart() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Whatever streams and drivers say.
+    #[test]
+    fn costs_stay_costs(
+        streams in prop::collection::vec((0.0..500.0_f64, 0.0..500.0_f64, 0.0..1e4_f64, 0.0..1e4_f64), 1..40),
+    ) {
+        let (decode, encode) = (Task::decode("h264"), Task::encode("h264", ""));
+        let mut costs = Costs::default();
+        for (source, output, seconds, media) in streams {
+            let stream = placed(&[(decode.clone(), true, source), (encode.clone(), true, output)]);
+            costs.learn("one", &stream, media, &video(seconds));
+            for cost in costs.devices.values().flat_map(|known| known.tasks.values()) {
+                prop_assert!(cost.seconds["video"].is_finite() && cost.seconds["video"] >= 0.0);
+            }
+        }
+    }
+}
+
 #[test]
 fn one_odd_stream_moves_little() {
     let decode = Task::decode("h264");
