@@ -78,7 +78,7 @@ fn costs_are_learnt_told_and_kept() {
     }
 
     // Another gateway knows it.
-    let file = node.folder.path().join("costs.json");
+    let file = node.folder.path().join("state/costs.json");
     node.until("it is written down", || {
         let text = fs::read_to_string(&file).unwrap_or_default();
         text.contains("\"encode\"") && text.matches("\"samples\": 3").count() >= 3

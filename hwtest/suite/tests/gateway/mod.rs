@@ -245,7 +245,7 @@ fn rendergate(folder: &Path, machine: &VirtualMachine, command: &str) -> Command
         .env("RENDERGATE_SOCKET", folder.join("s.sock"))
         .env("RENDERGATE_WORKER", worker(folder, machine))
         .env("CACHE_DIRECTORY", folder)
-        .env("STATE_DIRECTORY", folder)
+        .env("STATE_DIRECTORY", folder.join("state"))
         .stdin(Stdio::null());
     rendergate
 }

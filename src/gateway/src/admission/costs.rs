@@ -224,9 +224,9 @@ fn usual(class: &str, task: &Task) -> f64 {
     match (class, task.action) {
         // i915 and xe have a fixed-function engine for filters beside the one for codecs.
         ("video-enhance", _) => f64::from(u8::from(filters)),
-        ("video", Action::Decode) | ("dec", Action::Decode) | ("enc", Action::Encode) => 1.0,
+        ("video" | "dec", Action::Decode) | ("enc" | "enc_1", Action::Encode) => 1.0,
         ("video", Action::Encode) => 2.0,
-        ("video" | "dec" | "enc", _) => 0.0,
+        ("video" | "dec" | "enc" | "enc_1", _) => 0.0,
         // x264's `veryfast` takes twice as long as decoding, tone mapping four times.
         (CPU, Action::Encode) => 2.0,
         (CPU, Action::ToneMap) => 4.0,
