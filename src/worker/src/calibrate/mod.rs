@@ -12,7 +12,7 @@
 mod clips;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -263,7 +263,7 @@ struct Reading {
 
 /// Puts frames through `middle` for a moment, each of which comes out as so many megapixels.
 fn bench(
-    fdinfo: &PathBuf,
+    fdinfo: &Path,
     task: Task,
     frames: &Frames,
     middle: &str,
@@ -405,10 +405,10 @@ mod tests {
     fn what_does_nothing_has_no_figure() {
         gst::init().unwrap();
         let frames = Frames::raw("I420", HALF, "").unwrap();
-        let none = PathBuf::from("/nowhere");
+        let none = Path::new("/nowhere");
         let check = |middle: &str, expect: &str| {
             let task = Task::filter(Action::Scale);
-            let error = bench(&none, task, &frames, middle, 1.0).unwrap_err();
+            let error = bench(none, task, &frames, middle, 1.0).unwrap_err();
             assert!(error.contains(expect), "{error}");
         };
         check("nosuchelement", "no element");
