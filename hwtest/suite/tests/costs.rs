@@ -33,6 +33,20 @@ fn predicted(capacity: &Value) -> f64 {
     counted.split(", ").map(part).sum()
 }
 
+/// The same tasks with the same figures, but for the last digit, which JSON doesn't keep.
+#[track_caller]
+fn same(tasks: &Value, others: &Value) {
+    let (tasks, others) = (tasks.as_array().unwrap(), others.as_array().unwrap());
+    assert_eq!(tasks.len(), others.len(), "{tasks:?} and {others:?}");
+    for (task, other) in tasks.iter().zip(others) {
+        for key in ["operation", "codec", "preset", "samples"] {
+            assert_eq!(task[key], other[key]);
+        }
+        let rate = |task: &Value| task["megapixels_per_second"].as_f64().unwrap();
+        assert!((rate(task) / rate(other) - 1.0).abs() < 1e-9, "{task} and {other}");
+    }
+}
+
 #[test]
 fn costs_are_learnt_told_and_kept() {
     let machine = machine();
@@ -86,7 +100,7 @@ fn costs_are_learnt_told_and_kept() {
     let before = device(&node.json("/v1/capacity"), GPU)["tasks"].clone();
     node.restart(&machine);
     let after = device(&node.json("/v1/capacity"), GPU)["tasks"].clone();
-    assert_eq!(after, before);
+    same(&after, &before);
 }
 
 /// Every operation that the probe calls usable has a figure, by the driver's own account, and a gateway
@@ -154,7 +168,7 @@ fn calibration_measures_whatever_is_usable() {
     let capacity = node.json("/v1/capacity");
     for name in [GPU, "processor"] {
         let (known, told) = (device(&capacity, name), device(&measured, name));
-        assert_eq!(known["tasks"], told["tasks"]);
+        same(&known["tasks"], &told["tasks"]);
         assert_eq!(known["streams_left"], told["streams_left"]);
         assert!(known["streams_left"].is_u64(), "{known}");
     }
