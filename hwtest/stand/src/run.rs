@@ -120,7 +120,10 @@ impl Run {
     /// # Panics
     /// As [`start`](Self::start), or if there are more or fewer network inputs.
     pub fn fed(plan: &Transcode, pipes: Vec<OwnedFd>) -> Self {
-        Self::warm().given_all(plan, gpu::under_test().map(|gpu| &gpu.device), pipes)
+        let run = Self::warm().given_all(plan, gpu::under_test().map(|gpu| &gpu.device), pipes);
+        // Whoever feeds it may not be listening when it asks.
+        run.run_option(0);
+        run
     }
 
     fn given_all(

@@ -265,7 +265,8 @@ impl Stream {
                 Ok(Wake::GatewayLost) | Err(RecvTimeoutError::Disconnected) => {
                     Err(failed("the gateway is gone", Fault::Gateway))
                 }
-                Ok(Wake::Run(_)) => Err(failed("told to run twice", Fault::Gateway)),
+                // It runs already.
+                Ok(Wake::Run(_)) => Ok(()),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
             if let Err(ending) = step {
