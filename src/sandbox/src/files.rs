@@ -1,0 +1,113 @@
+//! The layer that files are behind: Landlock.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
+};
+use rustix::fs::{Mode, OFlags, open};
+
+/// The ABI whose rights are asked for. A kernel that knows less gives what it knows: before 5 (Linux
+/// 6.10) no hold on `ioctl`, before 3 (6.2) none on truncating.
+const ASKED: ABI = ABI::V6;
+
+/// To write segments: made under one name, renamed to another, removed.
+const OUTPUT: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadDir | WriteFile | Truncate | MakeReg | RemoveFile
+});
+/// To work with a device.
+const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ ReadFile | WriteFile | IoctlDev });
+/// To read.
+const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ ReadFile | ReadDir });
+/// To keep files.
+const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir
+});
+
+/// What may be done with files, as far as it has been said.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    ruleset: RulesetCreated,
+}
+
+/// The process's own folder in `/proc`. A rule hangs on what the kernel has in memory of a folder; for
+/// `/proc` it forgets that at will, unless somebody has it open.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    _own: OwnedFd,
+}
+
+impl Rules {
+    /// Nothing is allowed.
+    pub(crate) fn new() -> Result<Self, String> {
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(ASKED))
+            .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(ASKED)))
+            .and_then(|ruleset| ruleset.scope(Scope::from_all(ASKED)))
+            .and_then(Ruleset::create)
+            .map(|ruleset| Self { ruleset })
+            .map_err(|error| error.to_string())
+    }
+
+    /// Lets a folder and all below it, or a file, be read.
+    pub(crate) fn read(&mut self, path: impl AsRef<Path>) {
+        self.allow(path.as_ref(), READ);
+    }
+
+    /// Lets the names in a folder and in those below it be listed.
+    pub(crate) fn list(&mut self, path: impl AsRef<Path>) {
+        self.allow(path.as_ref(), AccessFs::ReadDir.into());
+    }
+
+    /// Lets a device be worked with.
+    pub(crate) fn device(&mut self, path: impl AsRef<Path>) {
+        self.allow(path.as_ref(), DEVICE);
+    }
+
+    /// Lets a folder and all below it, or a file, be read and written.
+    pub(crate) fn write(&mut self, path: impl AsRef<Path>) {
+        self.allow(path.as_ref(), WRITE);
+    }
+
+    /// Lets files be made and replaced in a directory.
+    pub(crate) fn output(&mut self, directory: BorrowedFd<'_>) -> Result<(), String> {
+        self.add(directory, OUTPUT).map_err(|error| format!("the output directory: {error}"))
+    }
+
+    /// What isn't there needs no rule; what Landlock can't judge (it has no path) is refused, which is
+    /// noticed where it is needed.
+    fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) {
+        let Ok(file) = PathFd::new(path) else { return };
+        let folder = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let access = if folder { access } else { access & AccessFs::from_file(ASKED) };
+        let _ = self.add(file, access);
+    }
+
+    fn add(&mut self, file: impl AsFd, access: BitFlags<AccessFs>) -> Result<(), String> {
+        (&mut self.ruleset)
+            .add_rule(PathBeneath::new(file, access))
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
+    /// From here on, for this thread; the ABI.
+    pub(crate) fn enforce(self) -> Result<(u32, Pins), String> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = open("/proc/self", flags, Mode::empty())
+            .map_err(|error| format!("/proc/self: {error}"))?;
+        let status = self.ruleset.restrict_self().map_err(|error| error.to_string())?;
+        match (status.ruleset, status.landlock) {
+            (RulesetStatus::NotEnforced, LandlockStatus::NotImplemented) => {
+                Err("this kernel hasn't got Landlock, or the container keeps it away".into())
+            }
+            (RulesetStatus::NotEnforced, _) => Err("Landlock isn't switched on (lsm=)".into()),
+            (_, LandlockStatus::Available { effective_abi, .. }) => {
+                Ok((effective_abi as u32, Pins { _own: own }))
+            }
+            (_, status) => Err(format!("Landlock says {status:?}")),
+        }
+    }
+}
