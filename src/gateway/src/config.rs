@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::confinement::Sandboxing;
+
 /// Where the file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/rendergate/rendergate.toml";
 /// The hook's default endpoint names it, so hook and gateway meet without configuration.
@@ -231,30 +233,6 @@ impl Default for Worker {
             sandbox: Sandboxing::default(),
             sandbox_read: Vec::new(),
             sandbox_write: Vec::new(),
-        }
-    }
-}
-
-/// How much a worker's sandbox matters. Media is parsed in many thousand lines of C.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sandboxing {
-    /// What the kernel offers; what is missing is logged. Containers differ in what they let through.
-    #[default]
-    BestEffort,
-    /// Without it streams are left to the hook's own ffmpeg.
-    Required,
-    /// None.
-    Off,
-}
-
-impl Sandboxing {
-    /// As in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BestEffort => "best-effort",
-            Self::Required => "required",
-            Self::Off => "off",
         }
     }
 }

@@ -5,12 +5,37 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use session::Sandbox;
 use tracing::{debug, warn};
 
 use crate::config;
 use crate::metrics::Metrics;
 use crate::streams::Entry;
+
+/// How much a worker's sandbox matters. Media is parsed in many thousand lines of C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sandboxing {
+    /// What the kernel offers; what is missing is logged. Containers differ in what they let through.
+    #[default]
+    BestEffort,
+    /// Without it streams are left to the hook's own ffmpeg.
+    Required,
+    /// None.
+    Off,
+}
+
+impl Sandboxing {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BestEffort => "best-effort",
+            Self::Required => "required",
+            Self::Off => "off",
+        }
+    }
+}
 
 /// What workers have said so far. Clones share it.
 #[derive(Debug, Clone, Default)]

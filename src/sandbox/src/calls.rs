@@ -55,14 +55,7 @@ const NEVER: &[i64] = &[
     // The gateway ends a worker by its process group.
     sys::SYS_setpgid,
     sys::SYS_setsid,
-    // Memory, semaphores and queues that have no descriptor.
-    sys::SYS_shmget,
-    sys::SYS_shmat,
-    sys::SYS_shmctl,
-    sys::SYS_semget,
-    sys::SYS_semop,
-    sys::SYS_semtimedop,
-    sys::SYS_semctl,
+    // Queues that have no descriptor.
     sys::SYS_msgget,
     sys::SYS_msgsnd,
     sys::SYS_msgrcv,
@@ -168,6 +161,19 @@ const NEVER_HERE: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const NEVER_HERE: &[i64] = &[];
 
+/// Memory and semaphores that have no descriptor. Not with a GPU: Intel's driver shares them among
+/// processes where a GPU has two video engines, and doesn't start without
+/// (`OsContextSpecific::CreateIPC`).
+const NEVER_WITHOUT_GPU: &[i64] = &[
+    sys::SYS_shmget,
+    sys::SYS_shmat,
+    sys::SYS_shmctl,
+    sys::SYS_semget,
+    sys::SYS_semop,
+    sys::SYS_semtimedop,
+    sys::SYS_semctl,
+];
+
 /// Namespaces, as `clone` makes them.
 const NAMESPACES: &[i32] = &[
     sys::CLONE_NEWNS,
@@ -192,9 +198,9 @@ const IOCTLS: &[u64] = &[
 
 /// Takes the calls away from every thread of the process, and with them new privileges. Files may be
 /// given to `owner` (user and group) alone.
-pub(crate) fn forbid(owner: (u32, u32)) -> Result<(), String> {
+pub(crate) fn forbid(owner: (u32, u32), gpu: bool) -> Result<(), String> {
     let own = u64::from(getpid().as_raw_pid().unsigned_abs());
-    let program = program(own, owner).map_err(|error| error.to_string())?;
+    let program = program(own, owner, gpu).map_err(|error| error.to_string())?;
     apply_filter_all_threads(&program).map_err(|error| match error {
         seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => {
             format!("seccomp: {error}")
@@ -203,10 +209,10 @@ pub(crate) fn forbid(owner: (u32, u32)) -> Result<(), String> {
     })
 }
 
-fn program(own: u64, owner: (u32, u32)) -> Result<BpfProgram, BackendError> {
+fn program(own: u64, owner: (u32, u32), gpu: bool) -> Result<BpfProgram, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let denied = SeccompAction::Errno(sys::EPERM as u32);
-    let filter = SeccompFilter::new(rules(own, owner)?, SeccompAction::Allow, denied, arch)?;
+    let filter = SeccompFilter::new(rules(own, owner, gpu)?, SeccompAction::Allow, denied, arch)?;
     let mut program = edge();
     program.extend(BpfProgram::try_from(filter)?);
     Ok(program)
@@ -231,10 +237,13 @@ fn edge() -> BpfProgram {
 fn rules(
     own: u64,
     (user, group): (u32, u32),
+    gpu: bool,
 ) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
+    let without_gpu = if gpu { &[] } else { NEVER_WITHOUT_GPU };
+    let never = NEVER.iter().chain(NEVER_HERE).chain(without_gpu);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        NEVER.iter().chain(NEVER_HERE).map(|call| (*call, Vec::new())).collect();
+        never.map(|call| (*call, Vec::new())).collect();
     let mut deny = |call: i64, conditions: &[(u8, SeccompCmpOp, u64)]| {
         let conditions = conditions.iter().map(|(argument, operator, value)| {
             SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, operator.clone(), *value)
@@ -287,15 +296,18 @@ mod tests {
 
     #[test]
     fn the_program_is_made_and_short_enough() {
-        let length = program(4711, (0, 0)).unwrap().len();
+        let length = program(4711, (0, 0), false).unwrap().len();
         assert!((NEVER.len() * 2..4096).contains(&length), "{length}");
     }
 
     #[test]
     fn conditions_don_t_weaken_what_is_never_allowed() {
-        let rules = rules(4711, (0, 0)).unwrap();
+        let rules = |gpu| super::rules(4711, (0, 0), gpu).unwrap();
         for call in NEVER.iter().chain(NEVER_HERE) {
-            assert!(rules[call].is_empty(), "{call}");
+            assert!(rules(true)[call].is_empty() && rules(false)[call].is_empty(), "{call}");
+        }
+        for call in NEVER_WITHOUT_GPU {
+            assert!(rules(false)[call].is_empty() && !rules(true).contains_key(call), "{call}");
         }
     }
 }

@@ -1,14 +1,13 @@
 //! The layer that files are behind: Landlock.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
-use rustix::fs::{Mode, OFlags, open};
 
 /// The ABI whose rights are asked for. A kernel that knows less gives what it knows: before 5 (Linux
 /// 6.10) no hold on `ioctl`, before 3 (6.2) none on truncating.
@@ -31,13 +30,14 @@ const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 #[derive(Debug)]
 pub(crate) struct Rules {
     ruleset: RulesetCreated,
+    pins: Vec<PathFd>,
 }
 
-/// The process's own folder in `/proc`. A rule hangs on what the kernel has in memory of a folder; for
-/// `/proc` it forgets that at will, unless somebody has it open.
+/// What is let in of `/proc`, open. A rule hangs on what the kernel has in memory of a file; of those in
+/// `/proc` it makes another when it needs the memory and nobody has the file open.
 #[derive(Debug)]
 pub(crate) struct Pins {
-    _own: OwnedFd,
+    _open: Vec<PathFd>,
 }
 
 impl Rules {
@@ -48,7 +48,7 @@ impl Rules {
             .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(ASKED)))
             .and_then(|ruleset| ruleset.scope(Scope::from_all(ASKED)))
             .and_then(Ruleset::create)
-            .map(|ruleset| Self { ruleset })
+            .map(|ruleset| Self { ruleset, pins: Vec::new() })
             .map_err(|error| error.to_string())
     }
 
@@ -83,7 +83,10 @@ impl Rules {
         let Ok(file) = PathFd::new(path) else { return };
         let folder = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
         let access = if folder { access } else { access & AccessFs::from_file(ASKED) };
-        let _ = self.add(file, access);
+        let _ = self.add(&file, access);
+        if path.starts_with("/proc") {
+            self.pins.push(file);
+        }
     }
 
     fn add(&mut self, file: impl AsFd, access: BitFlags<AccessFs>) -> Result<(), String> {
@@ -95,9 +98,6 @@ impl Rules {
 
     /// From here on, for this thread; the ABI.
     pub(crate) fn enforce(self) -> Result<(u32, Pins), String> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own = open("/proc/self", flags, Mode::empty())
-            .map_err(|error| format!("/proc/self: {error}"))?;
         let status = self.ruleset.restrict_self().map_err(|error| error.to_string())?;
         match (status.ruleset, status.landlock) {
             (RulesetStatus::NotEnforced, LandlockStatus::NotImplemented) => {
@@ -105,7 +105,7 @@ impl Rules {
             }
             (RulesetStatus::NotEnforced, _) => Err("Landlock isn't switched on (lsm=)".into()),
             (_, LandlockStatus::Available { effective_abi, .. }) => {
-                Ok((effective_abi as u32, Pins { _own: own }))
+                Ok((effective_abi as u32, Pins { _open: self.pins }))
             }
             (_, status) => Err(format!("Landlock says {status:?}")),
         }

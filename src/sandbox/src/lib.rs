@@ -108,7 +108,7 @@ impl Prepared {
         };
         let seccomp = fstat(work.output)
             .map_err(|error| format!("the output directory can't be looked at: {error}"))
-            .and_then(|owner| calls::forbid((owner.st_uid, owner.st_gid)));
+            .and_then(|owner| calls::forbid((owner.st_uid, owner.st_gid), work.gpu));
         Held { landlock, seccomp, _pins: pins }
     }
 }

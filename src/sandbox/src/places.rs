@@ -86,8 +86,25 @@ pub(crate) fn read(variable: &impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     if let Some(cache) = variable("XDG_CACHE_HOME").filter(|cache| cache.starts_with('/')) {
         places.push(Path::new(&cache).join("fontconfig"));
     }
+    places.extend(cpu_limits(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()));
     // For a backtrace's names.
     places.extend(std::env::current_exe().ok());
+    places
+}
+
+/// Where control groups (by `/proc/self/cgroup`) limit the processors that a process may use at once,
+/// itself and above.
+fn cpu_limits(groups: &str) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    for group in groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
+        for group in Path::new(group).ancestors() {
+            let below =
+                |folder: &str| Path::new(folder).join(group.strip_prefix("/").unwrap_or(group));
+            places.push(below("/sys/fs/cgroup").join("cpu.max"));
+            let files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"];
+            places.extend(files.map(|file| below("/sys/fs/cgroup/cpu").join(file)));
+        }
+    }
     places
 }
 
@@ -113,6 +130,18 @@ fn beginning_with(folder: &str, prefix: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_those_of_the_group_and_above() {
+        let places = cpu_limits("0::/a/b\n");
+        for path in
+            ["/sys/fs/cgroup/a/b/cpu.max", "/sys/fs/cgroup/a/cpu.max", "/sys/fs/cgroup/cpu.max"]
+        {
+            assert!(places.contains(&path.into()), "{path}: {places:?}");
+        }
+        let places = cpu_limits("3:cpu,cpuacct:/docker/x\n");
+        assert!(places.contains(&"/sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us".into()));
+    }
 
     #[test]
     fn the_environment_adds_places() {
