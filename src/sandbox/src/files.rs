@@ -77,6 +77,11 @@ impl Rules {
         self.add(directory, OUTPUT).map_err(|error| format!("the output directory: {error}"))
     }
 
+    /// Lets a folder that is open be read, with all below it.
+    pub(crate) fn folder(&mut self, folder: BorrowedFd<'_>) -> Result<(), String> {
+        self.add(folder, READ).map_err(|error| format!("the folder of fonts: {error}"))
+    }
+
     /// What isn't there needs no rule; what Landlock can't judge (it has no path) is refused, which is
     /// noticed where it is needed.
     fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) {

@@ -42,6 +42,8 @@ pub struct Extra {
 pub struct Work<'a> {
     /// The directory that is written to.
     pub output: BorrowedFd<'a>,
+    /// A folder of fonts, whose files are opened one by one.
+    pub fonts: Option<BorrowedFd<'a>>,
     /// It may use a GPU: all render nodes, as the names of GStreamer's elements depend on all.
     pub gpu: bool,
     /// Where engine time is read: `/proc`, or what stands for it in a test.
@@ -98,6 +100,7 @@ impl Prepared {
                     rules.read(work.proc_root);
                 }
                 rules.output(work.output)?;
+                work.fonts.map_or(Ok(()), |folder| rules.folder(folder))?;
                 rules.enforce()
             }),
             count => Err(format!("expected one thread, there are {count}")),
