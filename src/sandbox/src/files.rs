@@ -21,9 +21,9 @@ const OUTPUT: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ ReadFile | WriteFile | IoctlDev });
 /// To read.
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ ReadFile | ReadDir });
-/// To keep files.
+/// To keep files, and move them between folders.
 const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
-    ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir
+    ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
 });
 
 /// What may be done with files, as far as it has been said.
