@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use ffmpeg_args::{Need, Transcode};
 use session::{
-    Channel, Control, Ending, GatewayToWorker, Progress, Received, StreamId, WorkerToGateway,
+    Channel, Control, Ending, GatewayToWorker, Progress, Received, Sandbox, StreamId,
+    WorkerToGateway,
 };
 
 use crate::{built, gpu};
@@ -37,6 +38,8 @@ pub struct Report {
     pub segments: Vec<(u64, Duration)>,
     /// Something was written.
     pub committed: bool,
+    /// What held it in, if it said so.
+    pub sandbox: Option<Sandbox>,
     /// `vaapi`, `mixed` or `software`.
     pub backend: String,
     /// Why not all of it is on the GPU.
@@ -184,6 +187,7 @@ impl Run {
                 WorkerToGateway::Ready { .. }
                 | WorkerToGateway::Alive { .. }
                 | WorkerToGateway::GpuTime { .. } => {}
+                WorkerToGateway::Sandboxed(sandbox) => report.sandbox = Some(sandbox),
                 WorkerToGateway::Running { backend, reason, description, .. } => {
                     report.backend = backend;
                     report.reason = reason.map(|reason| reason.text);

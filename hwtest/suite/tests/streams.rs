@@ -139,3 +139,26 @@ fn engine_time_is_told_by_stream_and_by_device() {
         !node.page("/metrics").contains("rendergate_stream_gpu_engine_seconds_total{")
     });
 }
+
+/// The worker of a stream on the GPU is held in by all of the sandbox, and the gateway says so.
+#[test]
+fn the_worker_on_the_gpu_is_in_its_sandbox() {
+    let machine = machine();
+    let node = Node::start(&machine, "vaapi", "");
+    let mut hook = node.play(&film(), 0);
+    let mut stream = serde_json::Value::Null;
+    node.until("the stream is listed", || {
+        stream = node.streams().first().cloned().unwrap_or_default();
+        stream["worker_pid"].is_u64()
+    });
+    assert_eq!(stream["sandbox"], serde_json::json!(["landlock", "seccomp"]), "{stream}");
+    let status = fs::read_to_string(format!("/proc/{}/status", stream["worker_pid"])).unwrap();
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1"] {
+        assert!(status.lines().any(|other| other == line), "{line} is not in {status}");
+    }
+    for layer in ["landlock", "seccomp"] {
+        node.metric(&format!("rendergate_worker_sandboxed{{layer=\"{layer}\"}} 1"));
+    }
+    assert!(node.ended(&mut hook).success(), "{}", node.said(0));
+    assert!(node.said(0).contains("vah264enc"), "{}", node.said(0));
+}

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::confinement::Sandboxing;
+
 /// Where the file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/rendergate/rendergate.toml";
 /// The hook's default endpoint names it, so hook and gateway meet without configuration.
@@ -209,6 +211,14 @@ pub struct Worker {
     /// GStreamer's registry. Unset: in `$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/rendergate`,
     /// `~/.cache/rendergate` or beside the socket, the first that can be written.
     pub registry: Option<PathBuf>,
+    /// `best-effort`, `required` or `off`: whether workers keep to the files, and give up the system
+    /// calls, that they need not.
+    pub sandbox: Sandboxing,
+    /// Files and folders that workers may read besides: libraries, plugins, drivers or fonts in unusual
+    /// places. Absolute, without colons.
+    pub sandbox_read: Vec<PathBuf>,
+    /// The same that they may also write: where GStreamer's or libva's traces go.
+    pub sandbox_write: Vec<PathBuf>,
 }
 
 impl Default for Worker {
@@ -220,6 +230,9 @@ impl Default for Worker {
             refill_seconds: DEFAULT_REFILL_SECONDS,
             warm_nice: DEFAULT_WARM_NICE,
             registry: None,
+            sandbox: Sandboxing::default(),
+            sandbox_read: Vec::new(),
+            sandbox_write: Vec::new(),
         }
     }
 }
@@ -374,6 +387,19 @@ impl Config {
                 }
             };
         }
+        if let Some(value) = get("RENDERGATE_SANDBOX") {
+            let all = [Sandboxing::BestEffort, Sandboxing::Required, Sandboxing::Off];
+            let found = all.into_iter().find(|one| one.as_str() == value);
+            let (key, allowed) = ("RENDERGATE_SANDBOX", "best-effort, required or off");
+            self.worker.sandbox = found.ok_or(ConfigError::Value { key, value, allowed })?;
+        }
+        let folders = |list: String| list.split(':').map(PathBuf::from).collect();
+        if let Some(list) = get("RENDERGATE_SANDBOX_READ") {
+            self.worker.sandbox_read = folders(list);
+        }
+        if let Some(list) = get("RENDERGATE_SANDBOX_WRITE") {
+            self.worker.sandbox_write = folders(list);
+        }
         if let Some(value) = get("RENDERGATE_HTTP") {
             self.http.listen = value;
         }
@@ -435,6 +461,22 @@ impl Config {
         if !(0..=19).contains(&self.worker.warm_nice) {
             let value = self.worker.warm_nice.to_string();
             return Err(ConfigError::Value { key: "worker.warm_nice", value, allowed: "0 to 19" });
+        }
+        for (key, paths) in [
+            ("worker.sandbox_read", &self.worker.sandbox_read),
+            ("worker.sandbox_write", &self.worker.sandbox_write),
+        ] {
+            let usable = |path: &&PathBuf| {
+                path.is_absolute() && path.to_str().is_some_and(|text| !text.contains(':'))
+            };
+            if let Some(path) = paths.iter().find(|path| !usable(path)) {
+                let value = path.display().to_string();
+                return Err(ConfigError::Value {
+                    key,
+                    value,
+                    allowed: "absolute, without a colon",
+                });
+            }
         }
         self.http_address().map(drop)
     }
@@ -509,9 +551,13 @@ mod tests {
                 "RENDERGATE_MAX_STREAMS" => Some("7".into()),
                 "RENDERGATE_LOG_FORMAT" => Some("json".into()),
                 "RENDERGATE_HTTP" => Some(String::new()),
+                "RENDERGATE_SANDBOX" => Some("required".into()),
+                "RENDERGATE_SANDBOX_READ" => Some("/a:/b".into()),
                 _ => None,
             })
             .unwrap();
+        assert_eq!(config.worker.sandbox, Sandboxing::Required);
+        assert_eq!(config.worker.sandbox_read, [Path::new("/a"), Path::new("/b")]);
         assert_eq!(config.streams.max_streams, 7);
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.http.listen, "off");
@@ -527,6 +573,8 @@ mod tests {
         check("[worker]\nready_seconds = nan", "worker.ready_seconds");
         check("[worker]\nwarm_nice = 20", "0 to 19");
         check("[http]\nlisten = 'localhost'", "ADDRESS:PORT");
+        check("[worker]\nsandbox_read = ['fonts']", "worker.sandbox_read is fonts, allowed is abs");
+        check("[worker]\nsandbox_write = ['/a:/b']", "without a colon");
         let wrong = Config::default()
             .apply_variables(|name| (name == "RENDERGATE_WARM_WORKERS").then(|| "many".into()));
         assert!(wrong.unwrap_err().to_string().contains("RENDERGATE_WARM_WORKERS is many"));

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::config::{Config, duration};
+use crate::confinement::Confinement;
 use crate::connection::Connection;
 use crate::first_message::{Declined, Job};
 use crate::gpus::{Eyes, Gpus};
@@ -36,7 +37,7 @@ use crate::schedule;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
 use crate::streams::{Record, Streams};
-use crate::{http, logging};
+use crate::{confinement, http, logging};
 
 /// Pause after a failed accept: it fails for want of descriptors or memory, and would fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -67,6 +68,7 @@ pub(crate) struct Context {
     pub gpus: Gpus,
     pub streams: Streams,
     pub metrics: Metrics,
+    pub confinement: Confinement,
     pub phase: watch::Receiver<Phase>,
     /// Of the gateway, and of workers at work.
     pub niceness: i32,
@@ -136,6 +138,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         pool,
         streams: Streams::default(),
         metrics,
+        confinement: Confinement::default(),
         phase: seen,
         niceness: rustix::process::getpriority_process(None).unwrap_or(0),
         allowed,
@@ -209,7 +212,8 @@ fn pool_settings(config: &Config, socket: &SessionSocket) -> anyhow::Result<Pool
         }
         nice => nice,
     };
-    let environment = launch::worker_environment(std::env::vars_os());
+    let mut environment = launch::worker_environment(std::env::vars_os());
+    environment.extend(confinement::environment(&config.worker));
     Ok(PoolSettings {
         launcher: Launcher { program, registry, nice, environment },
         warm: config.worker.warm,

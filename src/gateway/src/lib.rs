@@ -24,6 +24,7 @@
 
 pub mod cli;
 pub mod config;
+mod confinement;
 mod connection;
 mod ending;
 mod explain;

@@ -10,6 +10,7 @@ use prometheus::{
     CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+use session::Sandbox;
 
 use crate::streams::{Record, State, Streams};
 
@@ -35,6 +36,7 @@ pub(crate) struct Metrics {
     worker_restarts: IntCounterVec,
     gpu: IntGaugeVec,
     gpu_works: IntGaugeVec,
+    sandboxed: IntGaugeVec,
     running: IntCounterVec,
     ended: IntCounterVec,
     declined: IntCounterVec,
@@ -139,6 +141,11 @@ impl Metrics {
                 "1 if streams may use the GPU, 0 if it doesn't work or has gone",
                 &["device"],
             )?,
+            sandboxed: gauges(
+                "rendergate_worker_sandboxed",
+                "1 if this layer of the sandbox holds in the worker that was given a stream last",
+                &["layer"],
+            )?,
             running,
             ended: counters("rendergate_streams_ended_total", "Streams by their end", "how")?,
             declined: counters(
@@ -165,6 +172,15 @@ impl Metrics {
     /// Whether streams may use a GPU.
     pub(crate) fn gpu_works(&self, device: &str, works: bool) {
         self.gpu_works.with_label_values(&[device]).set(works.into());
+    }
+
+    /// What holds in the worker of a stream that begins.
+    pub(crate) fn sandboxed(&self, sandbox: &Sandbox) {
+        for (layer, held) in
+            [("landlock", sandbox.landlock.is_some()), ("seccomp", sandbox.seccomp)]
+        {
+            self.sandboxed.with_label_values(&[layer]).set(held.into());
+        }
     }
 
     /// The engines of a GPU have worked for a stream, so many seconds more than was known.
@@ -267,12 +283,15 @@ mod tests {
         metrics.first_segment(0.4);
         metrics.stream_running("software", Some(ReasonKind::NoGpu));
         metrics.stream_running("vaapi", None);
+        metrics.sandboxed(&Sandbox { landlock: None, seccomp: true, missing: None });
         let text = String::from_utf8(metrics.render(&Streams::default(), 2).unwrap()).unwrap();
         for line in [
             "rendergate_streams_ended_total{how=\"complete\"} 1",
             "rendergate_first_segment_seconds_bucket{le=\"0.5\"} 1",
             "rendergate_first_segment_seconds_bucket{le=\"0.3\"} 0",
             "rendergate_workers_warm 2",
+            "rendergate_worker_sandboxed{layer=\"landlock\"} 0",
+            "rendergate_worker_sandboxed{layer=\"seccomp\"} 1",
             "rendergate_streams_started_total{backend=\"software\",reason=\"no_gpu\"} 1",
             "rendergate_streams_started_total{backend=\"vaapi\",reason=\"none\"} 1",
             "rendergate_streams{backend=\"none\",state=\"running\"} 0",

@@ -387,6 +387,10 @@ impl Stream<'_> {
             WorkerToGateway::Ready { .. } => {
                 return Err(Outcome::WorkerLost("said ready twice".into()));
             }
+            WorkerToGateway::Sandboxed(sandbox) => {
+                self.context.confinement.hear(&sandbox, &self.entry, &self.context.metrics);
+                return Ok(());
+            }
             WorkerToGateway::Running { backend, node, reason, description } => {
                 self.hear_running(backend, node, reason, description)
             }

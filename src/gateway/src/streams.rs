@@ -85,6 +85,8 @@ pub(crate) struct Record {
     pub reason: Option<String>,
     /// One line of the worker: decoder, filters, encoder.
     pub description: Option<String>,
+    /// The layers of the sandbox that hold its worker in, once it has said so.
+    pub sandbox: Option<Vec<String>>,
     /// See [`State`].
     pub state: State,
     /// When the job came.
@@ -157,6 +159,7 @@ impl Record {
             gpu_time: GpuTime::default(),
             reason: None,
             description: None,
+            sandbox: None,
             state: State::Starting,
             since: SystemTime::now(),
             segments: 0,
@@ -300,6 +303,9 @@ pub struct StreamLine {
     pub reason: Option<String>,
     /// Decoder, filters, encoder; empty until the worker runs.
     pub description: String,
+    /// The layers of the sandbox that hold its worker in: `landlock`, `seccomp`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sandbox: Option<Vec<String>>,
     /// Where it is in its life.
     pub state: State,
     /// Media time over wall time without pauses.
@@ -339,6 +345,7 @@ impl StreamLine {
             device: record.node.as_ref().map(|node| node.display().to_string()),
             reason: record.reason.clone(),
             description: record.description.clone().unwrap_or_default(),
+            sandbox: record.sandbox.clone(),
             state: record.state,
             speed: rounded(record.speed()),
             position_s: rounded(record.progress.position_us as f64 / 1e6),

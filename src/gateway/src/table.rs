@@ -85,6 +85,7 @@ mod tests {
             device: None,
             reason: None,
             description: String::new(),
+            sandbox: None,
             state: State::Running,
             speed: 3.456,
             position_s: 3725.9,

@@ -22,7 +22,7 @@ use gpu::{Device, Engine, Reason};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -172,6 +172,17 @@ pub enum Fault {
     Gateway,
 }
 
+/// What holds a worker in from the first byte of media on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The ABI of Landlock that is in force, if it is.
+    pub landlock: Option<u32>,
+    /// Whether seccomp is.
+    pub seccomp: bool,
+    /// What isn't, and why, for people.
+    pub missing: Option<String>,
+}
+
 /// To a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -208,6 +219,8 @@ pub enum WorkerToGateway {
         /// [`PROTOCOL`] of the worker.
         protocol: u32,
     },
+    /// The stream has been read, its media not yet. Isn't said if no sandbox is wanted.
+    Sandboxed(Sandbox),
     /// The graph is built and runs.
     Running {
         /// `vaapi`, `mixed` (one of decoder and encoder on the GPU) or `software`.

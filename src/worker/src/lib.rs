@@ -14,6 +14,7 @@
 pub mod best;
 pub mod cadence;
 pub mod canvas;
+pub mod confinement;
 pub mod disposable;
 pub mod elements;
 pub mod format;

@@ -30,11 +30,13 @@ use ffmpeg_args::Transcode;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::Sample;
+use sandbox::{Held, Work};
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
     WorkerToGateway,
 };
 
+use crate::confinement::Confinement;
 use crate::elements;
 use crate::link::{Gpu, Inputs, Linked, link, open_sources};
 use crate::meter::Meter;
@@ -66,14 +68,17 @@ enum Wake {
 }
 
 /// Runs a worker on its control socket: announces itself, takes one stream, returns at its end.
+/// `before` is called when there is a stream: until then the process has one thread, which
+/// [`Confinement::enter`] needs.
 ///
 /// # Errors
 /// If GStreamer or the control socket fail before there is a stream to report it with.
-pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
+pub fn run(socket: OwnedFd, before: impl FnOnce() -> io::Result<()>) -> anyhow::Result<()> {
     gst::init()?;
     elements::register()?;
     let stages = Stages::shipped()?;
     warm_up();
+    let confinement = Confinement::prepare(|name| std::env::var(name).ok());
     let mut channel = Channel::new(socket);
     channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[])?;
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
@@ -85,7 +90,13 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
     let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
-    let ending = Stream::run(order, channel, descriptors);
+    let ending = match prepare(order, confinement, &socket, descriptors) {
+        Ok((opened, _held)) => {
+            before()?;
+            Stream::run(order, channel, opened)
+        }
+        Err(ending) => ending,
+    };
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
     Ok(())
@@ -119,6 +130,27 @@ fn warm_up() {
     let _ = gstreamer_base::type_find_helper_for_data(gst::Object::NONE, b"warm");
 }
 
+/// Gives descriptors their meaning and enters the sandbox, for as long as what is returned lives.
+fn prepare(
+    order: Order<'_>,
+    confinement: Confinement,
+    socket: &OwnedFd,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(Opened, Option<Held>), Ending> {
+    let opened = Opened::sort(order.plan, descriptors)?;
+    let held = confinement.enter(
+        Work {
+            output: opened.output.as_fd(),
+            fonts: opened.fonts.as_ref().map(AsFd::as_fd),
+            gpu: !order.gpu.devices.is_empty(),
+            proc_root: order.proc_root,
+        },
+        // If the gateway is gone, the reader thread says so.
+        |sandbox| drop(session::send(socket.as_fd(), &WorkerToGateway::Sandboxed(sandbox), &[])),
+    )?;
+    Ok((opened, held))
+}
+
 /// What a worker is told to do.
 #[derive(Clone, Copy)]
 struct Order<'a> {
@@ -149,11 +181,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn run(order: Order<'_>, channel: Channel, descriptors: Vec<OwnedFd>) -> Ending {
-        let opened = match Opened::sort(order.plan, descriptors) {
-            Ok(opened) => opened,
-            Err(ending) => return ending,
-        };
+    fn run(order: Order<'_>, channel: Channel, opened: Opened) -> Ending {
         let Ok(socket) = channel.socket().try_clone() else {
             return failed("out of file descriptors", Fault::Worker);
         };

@@ -57,9 +57,10 @@ impl Node {
         // No warm workers: each starts with its stream, so that one can be told another environment;
         // on a busy machine that takes longer than a viewer should wait.
         let text = format!(
-            "[worker]\nwarm = 0\n[http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
-             proc_root = '{}'\n[streams]\naccept_seconds = 25\n{streams}",
-            folder.path().join("proc").display()
+            "[worker]\nwarm = 0\nsandbox_write = ['{folder}']\n\
+             [http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
+             proc_root = '{folder}/proc'\n[streams]\naccept_seconds = 25\n{streams}",
+            folder = folder.path().display()
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("gateway.log")).unwrap();

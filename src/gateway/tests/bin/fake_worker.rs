@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use ffmpeg_args::{HlsOutput, Output, Transcode};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 use session::{
-    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, StreamId, WorkerToGateway,
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Sandbox, StreamId,
+    WorkerToGateway,
 };
 
 /// What a stream of this worker does.
@@ -159,6 +160,9 @@ impl Run {
             let reason = "the file is damaged".into();
             return Some(Ending::Failed { reason, fault: Fault::Input });
         }
+        let missing = Some("no Landlock: a fake has none".into());
+        let sandbox = Sandbox { landlock: None, seccomp: true, missing };
+        tell(&self.channel, &WorkerToGateway::Sandboxed(sandbox));
         self.say_waiting();
         let running = WorkerToGateway::Running {
             backend: "fake".into(),
