@@ -68,6 +68,8 @@ pub(crate) struct Context {
     pub streams: Streams,
     pub metrics: Metrics,
     pub phase: watch::Receiver<Phase>,
+    /// When the gateway began.
+    pub began: Instant,
     /// Of the gateway, and of workers at work.
     pub niceness: i32,
     allowed: Allowed,
@@ -137,6 +139,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         streams: Streams::default(),
         metrics,
         phase: seen,
+        began: Instant::now(),
         niceness: rustix::process::getpriority_process(None).unwrap_or(0),
         allowed,
         config,
