@@ -95,6 +95,14 @@ impl Metrics {
             &["backend", "reason"],
         )?;
         registry.register(Box::new(running.clone()))?;
+        // As for `counters`.
+        for backend in ["vaapi", "software"] {
+            running.with_label_values(&[backend, "none"]);
+        }
+        for reason in ReasonKind::ALL {
+            running.with_label_values(&["mixed", reason.label()]);
+            running.with_label_values(&["software", reason.label()]);
+        }
         let gpu_engine_seconds = CounterVec::new(
             Opts::new(
                 "rendergate_gpu_engine_seconds_total",

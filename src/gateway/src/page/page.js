@@ -26,7 +26,9 @@ const times = (speed) => `${speed.toFixed(speed < 10 ? 2 : 1)}×`;
 const pixels = (size) => size.replace('max ', '≤ ').replace('x', '×');
 const timeOfDay = (text) => {
   const date = new Date(text);
-  return Number.isNaN(date.getTime()) ? text : date.toLocaleString([], { dateStyle: 'short', timeStyle: 'medium' });
+  if (Number.isNaN(date.getTime())) return text;
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? date.toLocaleTimeString() : date.toLocaleString([], { dateStyle: 'short', timeStyle: 'medium' });
 };
 
 const BACKENDS = {
@@ -65,12 +67,13 @@ const ENDINGS = {
 };
 const words = (table, key) => table[key] ?? [String(key).replaceAll('_', ' '), ''];
 
+// What goes in, and what comes out.
 const picture = (stream) => {
-  if (stream.video_out === '') return 'sound only';
-  const from = [stream.video_in, stream.size_in].filter(Boolean).map(pixels).join(' ');
+  if (stream.video_out === '') return ['', 'sound only'];
+  const join = (...parts) => parts.filter(Boolean).map(pixels).join(' ');
   const size = stream.size_out === 'source' ? '' : stream.size_out;
-  const to = stream.video_out === 'copy' ? 'copied' : [stream.video_out, size].filter(Boolean).map(pixels).join(' ');
-  return from ? `${from} → ${to}` : `→ ${to}`;
+  const to = stream.video_out === 'copy' ? 'copied' : join(stream.video_out, size);
+  return [join(stream.video_in, stream.size_in), `→ ${to}`];
 };
 const runsOn = (stream) => {
   if (stream.video_out === 'copy' && stream.backend === 'software') return ['no encoder', ''];
@@ -137,7 +140,7 @@ const engines = (place, shares) => {
     const bar = old?.className === 'engine' ? old : byId('engine').content.firstElementChild.cloneNode(true);
     putField(bar, 'name', name);
     putField(bar, 'share', percent(shares[name]));
-    field(bar, 'fill').style.width = percent(Math.min(1, shares[name]));
+    field(bar, 'fill').style.width = `${100 * Math.min(1, shares[name])}%`;
     return bar;
   });
   if (place.children.length !== bars.length || bars.some((bar, index) => place.children[index] !== bar)) {
@@ -149,8 +152,10 @@ const fillStream = (row, stream) => {
   putField(row, 'item', stream.item || stream.input || 'unnamed');
   field(row, 'item').title = stream.input;
   putField(row, 'where', `${stream.id} · at ${clock(stream.position_s)} · since ${timeOfDay(stream.since)}`);
-  putField(row, 'picture', picture(stream));
-  field(row, 'picture').title = stream.description;
+  const [from, to] = picture(stream);
+  putField(row, 'from', from);
+  putField(row, 'to', to);
+  field(row, 'to').title = stream.description;
   badge(row, 'backend', runsOn(stream));
   putField(row, 'device', stream.backend === 'software' ? '' : stream.device);
   putField(row, 'reason', stream.reason);
@@ -158,8 +163,8 @@ const fillStream = (row, stream) => {
   putField(row, 'horizon', stream.horizon_s === undefined ? '' : `may go to ${clock(stream.horizon_s)}`);
   cell(row, 'speed', stream.speed > 0 ? times(stream.speed) : '');
   cell(row, 'lead', span(stream.lead_s));
-  engines(field(row, 'engines'), stream.gpu_utilization);
   cell(row, 'first', stream.first_segment_s === undefined ? '' : `${stream.first_segment_s.toFixed(2)} s`);
+  engines(field(row, 'engines'), stream.gpu_utilization);
 };
 
 const fillDevice = (row, device) => {
@@ -201,7 +206,7 @@ const render = (status) => {
   put(byId('warm'), String(status.warm_workers));
   const declined = Object.entries(status.declined);
   put(byId('declined'), String(declined.reduce((sum, [, count]) => sum + count, 0)));
-  byId('declined').title = declined.map(([why, count]) => `${why}: ${count}`).join(', ');
+  put(byId('declined-why'), declined.map(([why, count]) => `${why.replaceAll('_', ' ')} ${count}`).join(', '));
 
   show(byId('nobody'), streams.length === 0);
   rows(byId('streams'), 'stream-row', streams, (stream) => stream.id, fillStream);

@@ -72,6 +72,7 @@ const orders = {
         state: document.body.dataset.state, title: document.title, text: document.body.innerText,
         streams: table('streams'), devices: table('devices'), ended: table('ended'),
         scroll_width: wide.scrollWidth, client_width: wide.clientWidth,
+        bars: [...document.querySelectorAll('#streams .bar')].map((bar) => bar.firstElementChild.offsetWidth / bar.offsetWidth),
         images: document.images.length, scripts: document.scripts.length, ran: String(window.ran ?? ''),
         unlabelled: [...document.querySelectorAll('td:not([data-label])')].length,
       };

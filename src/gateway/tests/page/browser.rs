@@ -24,6 +24,8 @@ pub struct Seen {
     pub ended: Vec<Vec<String>>,
     pub scroll_width: u32,
     pub client_width: u32,
+    /// How full the bars of the streams' engines are, 0 to 1.
+    pub bars: Vec<f64>,
     pub images: u32,
     pub scripts: u32,
     /// What a script that came by a film's name would have left.
