@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use benches::play::template;
 use gateway::{Node, film};
-use jellyfin_sim::{Container, Kind, Template};
+use jellyfin_sim::{CommandLine, Container, Kind, Template};
 use prometheus::{Prometheus, SCRAPE_SECONDS, program};
 use serde_json::Value;
 
@@ -100,14 +100,21 @@ fn long_film(codec: &str) -> PathBuf {
 fn hook(node: &Node, film: &Path, viewer: usize, encoder: &str) -> Child {
     let output = node.output(viewer);
     std::fs::create_dir_all(&output).unwrap();
-    let command = Template {
+    let template = Template {
         kind: Kind::Software,
         encoder: Some(encoder.into()),
         video_bitrate: 800_000,
         ..template(film, &output, Container::Fmp4, 180)
     };
+    let mut line = template.line();
+    if encoder == "libx265" {
+        let (before, options) = line.split_once("-x264opts:0 ").unwrap();
+        let (_, behind) = options.split_once(' ').unwrap();
+        line = format!("{before}-x265-params:0 no-scenecut=1 {behind}");
+        line = line.replace("-profile:v:0 high", "-profile:v:0 main");
+    }
     node.hook()
-        .args(command.command().at(0, 1200.0))
+        .args(&CommandLine::from_log(&line).unwrap().at(0, 1200.0))
         .env("RENDERGATE_ACCEPT_TIMEOUT_MS", "30000")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -28,7 +28,7 @@ const timeOfDay = (text) => {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return text;
   const today = date.toDateString() === new Date().toDateString();
-  return today ? date.toLocaleTimeString() : date.toLocaleString([], { dateStyle: 'short', timeStyle: 'medium' });
+  return date.toLocaleString([], today ? { timeStyle: 'short' } : { dateStyle: 'short', timeStyle: 'short' });
 };
 
 const BACKENDS = {
@@ -76,7 +76,7 @@ const picture = (stream) => {
   return [join(stream.video_in, stream.size_in), `→ ${to}`];
 };
 const runsOn = (stream) => {
-  if (stream.video_out === 'copy' && stream.backend === 'software') return ['no encoder', ''];
+  if (stream.video_out === 'copy' && stream.backend === 'software') return ['copied', ''];
   return words(BACKENDS, stream.backend);
 };
 // A live stream is made as fast as it plays; what is slower and has nothing in hand stutters.
