@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -75,6 +75,25 @@ impl Prometheus {
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         let value = |series: &Value| series["value"][1].as_str()?.parse().ok();
         Some(answer["data"]["result"].as_array()?.iter().filter_map(value).collect())
+    }
+
+    /// The values of a query over the last ten minutes, second by second, as a panel asks it; `None` while
+    /// it doesn't answer.
+    ///
+    /// # Panics
+    /// If Prometheus refuses the query.
+    #[track_caller]
+    pub fn query_range(&self, query: &str) -> Option<Vec<f64>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        let (query, start) = (encoded(query), now - 600);
+        let path = format!("/api/v1/query_range?query={query}&start={start}&end={now}&step=1");
+        let answer = self.get(&path)?;
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        let values = |series: &Value| -> Option<Vec<f64>> {
+            let values = series["values"].as_array()?.iter();
+            Some(values.filter_map(|value| value[1].as_str()?.parse().ok()).collect())
+        };
+        Some(answer["data"]["result"].as_array()?.iter().filter_map(values).flatten().collect())
     }
 
     /// The alerts' rules, with their health and state.
