@@ -54,6 +54,17 @@ impl Outcome {
             (Self::Ended(_) | Self::Aborted, _) => format!("the worker {death}"),
         }
     }
+
+    /// What went wrong, for people; `None` if nothing did. `last` and `death` as in [`Self::why`].
+    pub(crate) fn complaint(&self, last: Option<&Ending>, death: &Death) -> Option<String> {
+        match (self, last) {
+            (Self::Ended(Ending::Complete | Ending::Quit), _)
+            | (Self::WorkerLost(_), Some(Ending::Complete | Ending::Quit)) => None,
+            (Self::HookGone(why), _) => Some(format!("Jellyfin's side is gone: {why}")),
+            (Self::Aborted, _) => Some("the gateway was told to stop at once".into()),
+            _ => Some(self.why(last, death)),
+        }
+    }
 }
 
 /// Tells the hook, if it doesn't know yet; gives the word for log and counter.
@@ -118,6 +129,22 @@ pub(crate) async fn tell(hook: &mut Connection, ending: Ending) {
         let _ = timeout(LAST_MESSAGE, hook.flush(LAST_MESSAGE)).await;
     }
 }
+
+/// All words that [`conclude`] gives.
+pub(crate) const HOWS: [&str; 12] = [
+    "complete",
+    "quit",
+    "failed_input",
+    "failed_output",
+    "failed_unsupported",
+    "failed_device",
+    "failed_worker",
+    "failed_gateway",
+    "worker_died",
+    "worker_hung",
+    "hook_gone",
+    "aborted",
+];
 
 fn label(ending: &Ending) -> &'static str {
     match ending {

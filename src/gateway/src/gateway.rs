@@ -70,6 +70,8 @@ pub(crate) struct Context {
     pub metrics: Metrics,
     pub confinement: Confinement,
     pub phase: watch::Receiver<Phase>,
+    /// When the gateway began.
+    pub began: Instant,
     /// Of the gateway, and of workers at work.
     pub niceness: i32,
     allowed: Allowed,
@@ -140,6 +142,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         metrics,
         confinement: Confinement::default(),
         phase: seen,
+        began: Instant::now(),
         niceness: rustix::process::getpriority_process(None).unwrap_or(0),
         allowed,
         config,

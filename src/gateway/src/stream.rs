@@ -98,6 +98,7 @@ pub(crate) async fn start<'a>(
         match context.gpus.allowance(encodes_video, |node| context.streams.on_node(node)) {
             Ok(allowance) => allowance,
             Err(reason) => {
+                entry.ended("declined", Some(reason.clone()));
                 decline(context, &mut hook, Declined::new("no_gpu", reason)).await;
                 return None;
             }
@@ -107,6 +108,7 @@ pub(crate) async fn start<'a>(
         let mut worker = match wait_for_worker(context, &mut hook, arrived).await {
             Ok(worker) => worker,
             Err(Waited::Declined(declined)) => {
+                entry.ended("declined", Some(declined.reason.clone()));
                 decline(context, &mut hook, declined).await;
                 return None;
             }
@@ -160,6 +162,7 @@ pub(crate) async fn start<'a>(
             }
         }
     }
+    entry.ended("declined", Some(reason.clone()));
     decline(context, &mut hook, Declined::new("no_worker", reason)).await;
     None
 }
@@ -391,7 +394,8 @@ impl Stream<'_> {
                 self.context.confinement.hear(&sandbox, &self.entry, &self.context.metrics);
                 return Ok(());
             }
-            WorkerToGateway::Running { backend, node, reason, description } => {
+            WorkerToGateway::Running { backend, node, reason, source, description } => {
+                self.entry.with(|record| record.source = source);
                 self.hear_running(backend, node, reason, description)
             }
             WorkerToGateway::Alive { decoded, waiting } => {
@@ -413,6 +417,7 @@ impl Stream<'_> {
                 self.it_moves();
                 if self.entry.with(|record| record.segment_complete()) {
                     let took = self.arrived.elapsed();
+                    self.entry.with(|record| record.first_segment = Some(took));
                     self.context.metrics.first_segment(took.as_secs_f64());
                     info!(number, ms = took.as_millis(), "first segment");
                 }
@@ -459,6 +464,7 @@ impl Stream<'_> {
             record.backend = Some(backend.clone());
             record.node = node.clone();
             record.reason = text.map(str::to_owned);
+            record.reason_kind = reason.as_ref().map(|reason| reason.kind);
             record.description = Some(description.clone());
             if record.state == State::Starting {
                 record.state = State::Running;
@@ -516,6 +522,7 @@ impl Stream<'_> {
             }
         }
         output.remove_placeholder().await;
+        let why = outcome.complaint(last.as_ref(), &death);
         let how = conclude(context, &mut hook, outcome, last, &death, pid).await;
         let (frames, segments, speed) = entry.with(|record| {
             (record.progress.frames, record.segments, (record.speed() * 100.0).round() / 100.0)
@@ -523,5 +530,6 @@ impl Stream<'_> {
         let seconds = arrived.elapsed().as_secs_f64();
         info!(how, frames, segments, speed, seconds, "ended");
         context.metrics.stream_ended(how);
+        entry.ended(how, why);
     }
 }

@@ -79,6 +79,14 @@ mod tests {
         assert_eq!(render(&[]), "no streams\n");
         let line = StreamLine {
             id: "s12".into(),
+            item: "A B".into(),
+            video_in: None,
+            size_in: None,
+            video_out: "h264".into(),
+            size_out: "source".into(),
+            held: false,
+            first_segment_s: None,
+            gpu_utilization: Default::default(),
             input: "/m/A B.mkv".into(),
             output: "/t/x.m3u8".into(),
             backend: "software".into(),

@@ -21,7 +21,7 @@ mod report;
 pub use device::{Ability, Device};
 pub use engines::{Busy, Client, Counter, Engine, EngineTime, parse as parse_fdinfo};
 pub use facts::Facts;
-pub use nodes::{PciId, Problem, RenderNode, node_paths, render_node, render_nodes};
+pub use nodes::{PciId, Problem, RenderNode, node_paths, node_pci_id, render_node, render_nodes};
 pub use reason::{Reason, ReasonKind};
 pub use report::{
     Capabilities, Entry, Entrypoint, Machine, NodeProbe, NodeReport, Operation, Outcome,

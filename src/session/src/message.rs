@@ -122,6 +122,15 @@ pub enum GatewayToHook {
     },
 }
 
+/// The picture of a stream's source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePicture {
+    /// `h264`, `hevc`, as ffmpeg names codecs.
+    pub codec: String,
+    /// Width and height in pixels before any turning, if the container states them.
+    pub size: Option<(u32, u32)>,
+}
+
 /// How far a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
@@ -229,6 +238,8 @@ pub enum WorkerToGateway {
         node: Option<PathBuf>,
         /// Why it isn't all on the GPU.
         reason: Option<Reason>,
+        /// The picture that goes in, if there is one.
+        source: Option<SourcePicture>,
         /// One line for people.
         description: String,
     },

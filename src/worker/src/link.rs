@@ -15,7 +15,7 @@ use ffmpeg_args::{
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use session::{Ending, Fault};
+use session::{Ending, Fault, SourcePicture};
 
 use crate::cadence::Holes;
 use crate::graph::{Graph, Host, describe};
@@ -58,6 +58,8 @@ pub struct Linked {
     pub node: Option<PathBuf>,
     /// Why the picture isn't all on a GPU that there is.
     pub reason: Option<Reason>,
+    /// The picture that goes in.
+    pub source: Option<SourcePicture>,
     /// One line for people.
     pub description: String,
     /// Tracks that pass unchanged.
@@ -224,10 +226,29 @@ pub fn link(
         description: one_line(&graph),
         node: device.filter(|_| graph.backend != "software").map(|device| device.node.clone()),
         reason: graph.reason,
+        source: video_stream.as_ref().map(source_picture),
         copied,
         announced_end_ns: ends_ns.iter().min().copied(),
         last_end_ns: ends_ns.iter().max().copied(),
     })
+}
+
+/// What is told of the source's picture.
+fn source_picture(stream: &SourceStream) -> SourcePicture {
+    let (kind, fields) = stream.caps.split_once(',').unwrap_or((&stream.caps, ""));
+    let codec = match kind {
+        "video/x-h264" => "h264",
+        "video/x-h265" => "hevc",
+        "video/x-vp8" => "vp8",
+        "video/x-vp9" => "vp9",
+        "video/x-av1" => "av1",
+        "video/mpeg" if fields.contains("mpegversion=(int)4") => "mpeg4",
+        "video/mpeg" if fields.contains("mpegversion=(int)1") => "mpeg1video",
+        "video/mpeg" => "mpeg2video",
+        "video/x-wmv" => "vc1",
+        other => other.trim_start_matches("video/").trim_start_matches("x-"),
+    };
+    SourcePicture { codec: codec.to_owned(), size: stream.size }
 }
 
 /// The GPU for the picture, if it is encoded.
@@ -385,4 +406,30 @@ fn video_rate(plan: &Transcode, source: &Source, index: usize) -> Option<(u32, u
     let (numerator, denominator) = source.frame_rate(index)?;
     let doubled = deinterlacing(plan).is_some_and(|how| how.per_field);
     Some((if doubled { numerator * 2 } else { numerator }, denominator))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_have_the_names_of_ffmpeg() {
+        let check = |caps: &str, expect: &str| {
+            let stream = SourceStream {
+                caps: caps.into(),
+                decoder: None,
+                copy: None,
+                gpu_decoder: None,
+                size: Some((1920, 800)),
+                turn: None,
+            };
+            let picture = source_picture(&stream);
+            assert_eq!((picture.codec.as_str(), picture.size), (expect, Some((1920, 800))));
+        };
+        check("video/x-h265, stream-format=(string)hvc1", "hevc");
+        check("video/x-h264", "h264");
+        check("video/mpeg, mpegversion=(int)2, systemstream=(boolean)false", "mpeg2video");
+        check("video/mpeg, mpegversion=(int)4", "mpeg4");
+        check("video/x-theora", "theora");
+    }
 }

@@ -191,6 +191,7 @@ impl Stream {
                     backend: linked.backend.to_owned(),
                     node: linked.node,
                     reason: linked.reason,
+                    source: linked.source,
                     description: linked.description,
                 };
                 let _ = session::send(socket.as_fd(), &message, &[]);

@@ -168,6 +168,7 @@ impl Run {
             backend: "fake".into(),
             node: None,
             reason: None,
+            source: None,
             description: "nothing".into(),
         };
         tell(&self.channel, &running);
