@@ -113,7 +113,8 @@ impl Stack {
         ("RENDERGATE_ENDPOINT", format!("unix:{}", self.socket().display()))
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The socket that hooks connect to.
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("rendergate.sock")
     }
 

@@ -21,7 +21,7 @@ const LEGEND: u32 = 60;
 const FONT: &str = "sans-serif";
 /// Told apart also by those who see red and green alike (Okabe and Ito), none of them as light as
 /// the paper. Red stays for stalls.
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
@@ -29,6 +29,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(110, 80, 40),
     RGBColor(100, 100, 100),
     RGBColor(90, 60, 160),
+    RGBColor(0, 60, 60),
 ];
 const STALL: RGBColor = RGBColor(213, 20, 20);
 const WAIT: RGBColor = RGBColor(240, 190, 60);
@@ -73,6 +74,10 @@ fn draw_all(path: &Path, parameters: &Parameters, sides: [&Side; 2]) -> Drawn {
     Ok(())
 }
 
+fn whole(value: &f64) -> String {
+    format!("{value:.0}")
+}
+
 fn leads(side: &Side) -> impl Iterator<Item = f64> {
     side.sessions.iter().flat_map(|session| session.viewing.lead.iter().filter_map(|point| point.1))
 }
@@ -91,6 +96,8 @@ fn draw_leads(area: &Area<'_>, side: &Side, end: f64, highest: f64) -> Drawn {
         .light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.12))
         .x_labels(12)
+        .x_label_formatter(&whole)
+        .y_label_formatter(&whole)
         .y_desc("lead in seconds")
         .label_style((FONT, 13))
         .axis_desc_style((FONT, 14))
@@ -120,6 +127,7 @@ fn draw_lanes(area: &Area<'_>, side: &Side, end: f64) -> Drawn {
         .bold_line_style(BLACK.mix(0.12))
         .x_labels(12)
         .y_labels(0)
+        .x_label_formatter(&whole)
         .x_desc("time in seconds")
         .label_style((FONT, 13))
         .axis_desc_style((FONT, 14))
@@ -138,7 +146,7 @@ fn draw_lanes(area: &Area<'_>, side: &Side, end: f64) -> Drawn {
     }
     let row = (area.dim_in_pixel().1 - 40) as f64 / lanes;
     for (index, session) in side.sessions.iter().enumerate() {
-        let middle = (index as f64 + 0.5) * row - 7.0;
+        let middle = (index as f64 + 0.5) * row - 3.0;
         let style = (FONT, 12).into_font().color(&colour(index));
         area.draw(&Text::new(session.name.clone(), (12, middle as i32), style))?;
     }

@@ -166,8 +166,8 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// What the figures hang on.
-fn machine() -> Value {
+/// What figures hang on: processor, memory, versions.
+pub fn machine() -> Value {
     let of_file = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key))?;
