@@ -277,7 +277,7 @@ async fn whoever_is_ahead_waits_until_the_newcomer_has_begun() {
         record.progress(progress(90_000_000));
     });
     tokio::spawn(run(streams.clone(), Schedule::default()));
-    tokio::time::sleep(ROUND).await;
+    tokio::time::sleep(ROUND * 3 / 2).await;
     assert_eq!(*horizon.borrow(), None);
     let newcomer = streams.enter(record("b"), 0).unwrap();
     // No round goes by before: the time is paused, and only a sleep would move it.
