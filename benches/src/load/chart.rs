@@ -203,6 +203,7 @@ mod tests {
             name,
             seconds: 30.0,
             cpu_seconds: 1.0,
+            others_cpu_seconds: 2.0,
             peak_mib: 1.0,
             sessions: vec![session("resident 1", false), session("newcomer 1", true)],
         };

@@ -78,7 +78,7 @@ impl Load {
         let beside = sides.map(|side| median(&side.newcomers()));
         let by_idle = [0, 1].map(|at| Some(beside[at]? / idle[at]?));
         let newcomer = format!("first segment, newcomer beside {others} others");
-        vec![
+        let mut rows = vec![
             row("first segment, alone", "s", idle),
             row(&newcomer, "s", beside),
             row("the same, the longest of all", "s", sides.map(|side| worst(&side.newcomers()))),
@@ -95,15 +95,32 @@ impl Load {
             ),
             row("stalls", "", sides.map(|side| Some(side.stalls().0 as f64))),
             row("stalled, all streams", "s", sides.map(|side| Some(side.stalls().1))),
+            row("stood still, first segments included", "s", sides.map(|side| Some(side.stood()))),
             row("speed, all streams", "x", sides.map(|side| Some(side.made() / side.seconds))),
             row("CPU time", "s", sides.map(|side| Some(side.cpu_seconds))),
+            row(
+                "CPU time of others meanwhile",
+                "s",
+                sides.map(|side| Some(side.others_cpu_seconds)),
+            ),
             row(
                 "CPU time by second of media",
                 "s",
                 sides.map(|side| (side.made() > 0.0).then(|| side.cpu_seconds / side.made())),
             ),
             row("peak memory, all processes", "MiB", sides.map(|side| Some(side.peak_mib))),
-        ]
+        ];
+        let taken = || self.ours.sessions.iter().filter(|session| session.on_gateway);
+        if taken().count() < self.ours.sessions.len() {
+            let stalled = taken().map(|session| session.viewing.stalls().1).sum::<f64>() + 0.0;
+            rows.push(row(
+                "sessions that the gateway took",
+                "",
+                [Some(taken().count() as f64), None],
+            ));
+            rows.push(row("stalled, of these", "s", [Some(stalled), None]));
+        }
+        rows
     }
 
     /// For `load.json`.
@@ -196,7 +213,10 @@ mod tests {
 
     fn played(newcomer: bool, waits: &[f64], stalled: f64) -> Played {
         let still = Standstill { from: 10.0, to: 10.0 + stalled, beginning: false };
-        let standstills = if stalled > 0.0 { vec![still] } else { Vec::new() };
+        let mut standstills = if stalled > 0.0 { vec![still] } else { Vec::new() };
+        if newcomer {
+            standstills.push(Standstill { from: 0.0, to: 0.5, beginning: true });
+        }
         Played {
             name: "one".into(),
             start: 0.0,
@@ -215,6 +235,7 @@ mod tests {
             name,
             seconds: 20.0,
             cpu_seconds: 12.0,
+            others_cpu_seconds: 2.0,
             peak_mib: 100.0,
             sessions: vec![
                 played(false, &[factor, 3.0 * factor], 0.0),
@@ -245,8 +266,20 @@ mod tests {
         check("first segment after a seek, longest", 3.0, 12.0);
         check("stalls", 0.0, 1.0);
         check("stalled, all streams", 0.0, 3.0);
+        check("stood still, first segments included", 0.5, 3.5);
         check("speed, all streams", 3.0, 3.0);
         check("CPU time by second of media", 0.2, 0.2);
+    }
+
+    #[test]
+    fn streams_that_the_gateway_took_are_told_from_others() {
+        let mut load = load();
+        assert!(load.rows().iter().all(|row| row.name != "stalled, of these"));
+        load.ours.sessions[0] = played(false, &[1.0], 2.0);
+        load.ours.sessions[1] = Played { on_gateway: false, ..played(true, &[1.0], 5.0) };
+        let rows = load.rows();
+        let [.., taken, stalled] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!((taken.ours, stalled.ours), (Some(1.0), Some(2.0)));
     }
 
     #[test]

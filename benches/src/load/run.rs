@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use jellyfin_sim::{Amount, Container, Fault, FaultKind, Pace, Report, Server, Step, play};
 use serde::Serialize;
 
-use super::usage::{Memory, cpu_seconds};
+use super::usage::{Memory, cpu_seconds, machine_cpu_seconds};
 use super::viewing::Viewing;
 use super::{Parameters, Session};
 use crate::play::{first_servable, settings, template};
@@ -29,6 +29,8 @@ pub struct Side {
     /// Of all processes of the side, from the first start to the last end, those of gateway and warm
     /// workers too.
     pub cpu_seconds: f64,
+    /// Of everything else on the machine meanwhile, jellyfin-sim too: what disturbs the figures.
+    pub others_cpu_seconds: f64,
     /// Highest memory of all processes together, MiB (PSS).
     pub peak_mib: f64,
     /// In the order of the plan.
@@ -73,6 +75,12 @@ impl Side {
         })
     }
 
+    /// Seconds that all viewers together looked at nothing or at a picture that stood still.
+    pub fn stood(&self) -> f64 {
+        let all = self.sessions.iter().flat_map(|session| &session.viewing.standstills);
+        all.map(|still| still.to - still.from).sum::<f64>() + 0.0
+    }
+
     /// First segments of newcomers, seconds.
     pub fn newcomers(&self) -> Vec<f64> {
         let newcomers = self.sessions.iter().filter(|session| session.newcomer);
@@ -107,7 +115,7 @@ pub fn run(
     let name = if stack.is_some() { "Rendergate" } else { "ffmpeg" };
     let plan = parameters.plan();
     let _ = fs::remove_dir_all(folder);
-    let cpu_before = cpu_seconds();
+    let (cpu_before, all_before) = (cpu_seconds(), machine_cpu_seconds());
     let memory = Memory::watch();
     let watching = Arc::new(AtomicUsize::new(0));
     let over: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -140,10 +148,12 @@ pub fn run(
         sessions.push(thread.join().ok().context("a session's thread panicked")?);
     }
     say(name, begun, parameters, &watching, &over);
+    let cpu_seconds = cpu_seconds() - cpu_before;
     Ok(Side {
         name,
         seconds: begun.elapsed().as_secs_f64(),
-        cpu_seconds: cpu_seconds() - cpu_before,
+        cpu_seconds,
+        others_cpu_seconds: (machine_cpu_seconds() - all_before - cpu_seconds).max(0.0),
         peak_mib: memory.peak_kib() as f64 / 1024.0,
         sessions,
     })

@@ -72,6 +72,19 @@ pub fn cpu_seconds() -> f64 {
     (ended + alive) as f64 / TICKS
 }
 
+/// CPU seconds that the whole machine has worked, or was kept from working by its host.
+pub fn machine_cpu_seconds() -> f64 {
+    busy_ticks(&fs::read_to_string("/proc/stat").unwrap_or_default()) as f64 / TICKS
+}
+
+/// Of the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal, and then
+/// guests, who are in user already (proc_stat(5)).
+fn busy_ticks(text: &str) -> u64 {
+    let line = text.lines().next().unwrap_or_default();
+    let fields = line.split_ascii_whitespace().skip(1).take(8).enumerate();
+    fields.filter(|(at, _)| !matches!(at, 3 | 4)).filter_map(|(_, n)| n.parse::<u64>().ok()).sum()
+}
+
 /// CPU seconds of one process.
 pub fn cpu_seconds_of(pid: u32) -> Option<f64> {
     stat(&pid.to_string()).map(|stat| stat.own_ticks as f64 / TICKS)
@@ -133,6 +146,12 @@ mod tests {
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.parent, stat.own_ticks, stat.children_ticks), (3, 33, 77));
         assert!(parse_stat("7 (a) S 3").is_none());
+    }
+
+    #[test]
+    fn whoever_waits_is_not_busy() {
+        assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 5 5\ncpu0 7 7 7"), 63);
+        assert_eq!(busy_ticks(""), 0);
     }
 
     #[test]
