@@ -317,6 +317,8 @@ pub(crate) struct Streams {
 #[derive(Debug, Default)]
 struct Shared {
     table: Mutex<Table>,
+    /// A stream has come.
+    arrived: Notify,
     /// A stream has left.
     left: Notify,
 }
@@ -359,7 +361,13 @@ impl Streams {
         table.last += 1;
         let id = StreamId(table.last);
         table.records.insert(id, record);
+        self.shared.arrived.notify_one();
         Ok(Entry { id, streams: self.clone() })
+    }
+
+    /// Waits until a stream has come since it was last waited for.
+    pub(crate) async fn arrival(&self) {
+        self.shared.arrived.notified().await;
     }
 
     /// Waits until no stream with this output is being cleared away.
