@@ -439,12 +439,14 @@ fn forward(outputs: Receiver<Output>, wake: SyncSender<Wake>) {
 /// Errors of elements, at once and from whichever thread they come.
 fn watch_bus(pipeline: &gst::Pipeline, wake: SyncSender<Wake>) {
     let Some(bus) = pipeline.bus() else { return };
+    // A full channel must not stop the thread that posts. And the first complaint stays the first: when
+    // an encoder fails, the demuxer complains next that nobody takes its packets.
+    let (complain, complaints) = channel();
+    forward(complaints, wake);
     bus.set_sync_handler(move |_, message| {
         if let gst::MessageView::Error(_) = message.view() {
             let output = Output::Error { message: describe_error(message), fault: blame(message) };
-            // A full channel must not stop the thread that posts; it is read soon.
-            let wake = wake.clone();
-            thread::spawn(move || wake.send(Wake::Output(output)));
+            let _ = complain.send(output);
         }
         gst::BusSyncReply::Drop
     });
