@@ -34,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Parser)]
 #[command(
     name = "./dev bench gateway",
+    override_usage = "./dev bench gateway [OPTIONS]",
     after_help = "Examples:
   ./dev bench gateway                 50 streams for 30 s
   ./dev bench gateway --streams 200"

@@ -29,6 +29,7 @@ const SETTLE_MS: u64 = 3500;
 #[derive(Parser)]
 #[command(
     name = "./dev bench load",
+    override_usage = "./dev bench load [OPTIONS]",
     after_help = "Examples:
   ./dev bench load                            six viewers, as many as two cores can serve
   ./dev bench load --scenario too-many        more than two cores can serve: shows who stalls
