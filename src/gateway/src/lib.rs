@@ -43,5 +43,7 @@ mod schedule;
 mod socket;
 mod stream;
 pub mod streams;
+mod survival;
 pub mod table;
+mod taking;
 mod worker;

@@ -26,13 +26,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{Input, Location, Output as Planned, Transcode};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::Sample;
 use session::{
-    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
-    WorkerToGateway,
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, Resumption,
+    StreamId, WorkerToGateway,
 };
 
 use crate::elements;
@@ -41,6 +41,7 @@ use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
+use crate::seam::{Notes, State};
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::subtitles;
@@ -79,12 +80,21 @@ pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root, resumption } =
+        message
+    else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
-    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
+    let order = Order {
+        stages: &stages,
+        id: stream,
+        plan: &transcode,
+        gpu,
+        proc_root: &proc_root,
+        resumption: resumption.as_deref(),
+    };
     let ending = Stream::run(order, channel, descriptors);
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
@@ -127,6 +137,7 @@ struct Order<'a> {
     plan: &'a Transcode,
     gpu: Gpu<'a>,
     proc_root: &'a Path,
+    resumption: Option<&'a Resumption>,
 }
 
 /// A running stream.
@@ -195,7 +206,8 @@ impl Stream {
         channel: Channel,
         mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, gpu, proc_root } = order;
+        let Order { stages, id, plan, gpu, proc_root, resumption } = order;
+        let begin = resumption.map(state_of).transpose()?;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -211,7 +223,8 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
         let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
-        let inputs = Inputs { sources, subtitles };
+        let notes = can_go_on(plan).then(Notes::default);
+        let inputs = Inputs { sources, subtitles, begin: begin.clone(), notes: notes.clone() };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
@@ -222,6 +235,10 @@ impl Stream {
         let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
         writer.expected_end_ns = linked.announced_end_ns;
+        (writer.notes, writer.sound_encoder) = (notes, linked.sound_encoder);
+        if let Some((state, resumption)) = begin.as_ref().zip(resumption) {
+            writer.resume(state, resumption)?;
+        }
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
@@ -388,6 +405,19 @@ impl Stream {
         // If the gateway is gone, the reader thread says so.
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
     }
+}
+
+/// Where another worker has come to.
+fn state_of(resumption: &Resumption) -> Result<State, Ending> {
+    let state = resumption.state.clone().unwrap_or_default();
+    serde_json::from_value(state)
+        .map_err(|error| failed(format!("can't go on with the stream: {error}"), Fault::Worker))
+}
+
+/// Whether another worker could go on with the stream: what comes through a pipe is gone.
+fn can_go_on(plan: &Transcode) -> bool {
+    let comes_once = |input: &Input| matches!(input.location, Location::Network(_));
+    matches!(plan.output, Planned::Hls(_)) && !plan.inputs.iter().any(comes_once)
 }
 
 /// Media time written, from the first frame on.
