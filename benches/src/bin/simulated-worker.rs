@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use session::{
-    Channel, Control, Ending, GatewayToWorker, PROTOCOL, Progress, WorkerToGateway as Message,
+    Channel, Complete, Control, Ending, GatewayToWorker, PROTOCOL, Progress,
+    WorkerToGateway as Message,
 };
 
 /// As `rendergate-worker` does.
@@ -35,6 +36,7 @@ fn main() -> Result<()> {
             backend: "vaapi".into(),
             node: Some("/dev/dri/renderD128".into()),
             reason: None,
+            source: None,
             description: "vah264dec ! rgcadence ! vapostproc ! vah264enc".into(),
         },
         &[],
@@ -68,7 +70,7 @@ fn say(channel: &Channel, report: u64, first: u64, elapsed: Duration) -> Result<
     channel.send(&Message::GpuTime { engines, withheld: false }, &[])?;
     if report.is_multiple_of(REPORTS_A_SEGMENT) {
         let number = first + report / REPORTS_A_SEGMENT - 1;
-        channel.send(&Message::SegmentComplete { number }, &[])?;
+        channel.send(&Message::SegmentComplete { number, complete: Complete::default() }, &[])?;
     }
     let progress = Progress {
         frames: media_ms / 40,

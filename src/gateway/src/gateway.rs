@@ -254,7 +254,8 @@ async fn accept(listener: UnixListener, context: Arc<Context>) {
 async fn refuse(context: &Context, socket: UnixStream, label: &'static str, reason: String) {
     warn!(reason, "connection refused");
     context.metrics.bad_connection(label);
-    stream::decline(context, &mut Connection::new(socket), Declined::new(label, reason)).await;
+    crate::taking::decline(context, &mut Connection::new(socket), Declined::new(label, reason))
+        .await;
 }
 
 /// A connection up to its job, and the stream of that job.
@@ -310,7 +311,7 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             .instrument(span)
             .await;
         }
-        Err(declined) => stream::decline(context, &mut hook, declined).await,
+        Err(declined) => crate::taking::decline(context, &mut hook, declined).await,
     }
     Ok(())
 }

@@ -47,5 +47,7 @@ pub mod status;
 mod stdout;
 mod stream;
 pub mod streams;
+mod survival;
 pub mod table;
+mod taking;
 mod worker;

@@ -21,6 +21,8 @@ use ffmpeg_args::Transcode;
 use gpu::{Device, Engine, Reason};
 use serde::{Deserialize, Serialize};
 
+use crate::{Complete, Resumption};
+
 /// Version of this language. Both sides refuse another one: they are installed together.
 pub const PROTOCOL: u32 = 7;
 
@@ -209,6 +211,8 @@ pub enum GatewayToWorker {
         /// Where the worker finds what the kernel says of its processes: `/proc`, or what stands for
         /// it in a test.
         proc_root: PathBuf,
+        /// Where another worker has come to with it, if it isn't begun.
+        resumption: Option<Box<Resumption>>,
     },
     /// As the hook's.
     Control(Control),
@@ -265,6 +269,8 @@ pub enum WorkerToGateway {
     SegmentComplete {
         /// Its number.
         number: u64,
+        /// For whoever goes on behind it.
+        complete: Complete,
     },
     /// See [`GatewayToHook::Progress`].
     Progress(Progress),

@@ -36,6 +36,7 @@ pub mod pipeline;
 pub mod reading;
 pub mod reorder;
 pub mod run;
+pub mod seam;
 pub mod size;
 pub mod source;
 pub mod stages;

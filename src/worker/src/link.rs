@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ffmpeg_args::{
-    Deinterlace, Delivery, FileFormat, Keyframes, Location, Network, Output as Planned, StreamRef,
-    StreamSelect, Subtitles, Transcode, VideoAction,
+    Audio, AudioAction, AudioCodec, Deinterlace, Delivery, FileFormat, Keyframes, Location,
+    Network, Output as Planned, StreamRef, StreamSelect, Subtitles, Transcode, VideoAction,
 };
 use gpu::{Device, Reason};
 use gstreamer as gst;
@@ -22,8 +22,9 @@ use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
 use crate::pace;
 use crate::pads::LEAD_NS;
-use crate::pipeline::{Output, TrackSettings, build_track};
+use crate::pipeline::{Begin, Output, TrackSettings, build_track};
 use crate::reading::Reading;
+use crate::seam::{Notes, REORDER_AHEAD_NS, SoundEncoder, State};
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
 use crate::subtitles::{self, Opening};
@@ -31,6 +32,11 @@ use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
 use crate::writer::failed;
 use crate::{swscale, vaapi};
+
+/// Behind a seam subtitles are looked for from so long before on, ns; beside what they are anyway.
+const SUBTITLES_AHEAD_NS: i64 = 20_000_000_000;
+/// What a deinterlacer may look back, ns.
+const DEINTERLACER_AHEAD_NS: i64 = 500_000_000;
 
 /// What a stream may run on.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +54,10 @@ pub struct Inputs {
     pub sources: Vec<Option<Source>>,
     /// What is burnt into the picture.
     pub subtitles: Option<Opening>,
+    /// Where another worker has come to.
+    pub begin: Option<State>,
+    /// What another worker may have to know.
+    pub notes: Option<Notes>,
 }
 
 /// What [`link`] has built.
@@ -68,6 +78,8 @@ pub struct Linked {
     pub announced_end_ns: Option<i64>,
     /// Likewise the last.
     pub last_end_ns: Option<i64>,
+    /// The encoder of the sound.
+    pub sound_encoder: Option<SoundEncoder>,
 }
 
 /// Opens every input that a stream of the plan comes from.
@@ -153,10 +165,17 @@ pub fn link(
     }
     let mut burner = None;
     if let (Some(opening), Some((source, _))) = (inputs.subtitles, video) {
-        burner = Some(opening.begin(&subtitle_times(plan, sources, source))?);
+        let mut times = subtitle_times(plan, sources, source);
+        if let Some(picture) = inputs.begin.as_ref().and_then(|state| state.picture) {
+            times.start_ns = times.start_ns.max(picture.needs_ns - SUBTITLES_AHEAD_NS);
+        }
+        burner = Some(opening.begin(&times)?);
     }
     let mut copied = BTreeSet::new();
     let mut ends_ns: Vec<i64> = Vec::new();
+    let mut sound_encoder = None;
+    // Where each input has to be begun with, in its demuxer's time, ns.
+    let mut targets: Vec<Option<i64>> = vec![None; sources.len()];
     let chains = [
         (&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
         (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input)),
@@ -195,14 +214,35 @@ pub fn link(
                 && deinterlacing(plan).is_some_and(|how| !how.per_field),
             subtitles: burner.clone().filter(|_| is_video),
             gate: Arc::clone(gate),
+            notes: inputs.notes.clone(),
+            begin: begin(inputs.begin.as_ref(), is_video),
         };
         if chain.copied {
             copied.insert(track);
+        } else if !is_video {
+            let is_lame = plan.audio.as_ref().is_some_and(encodes_mp3);
+            sound_encoder = Some(SoundEncoder { priming: chain.priming, is_lame });
+        }
+        let read_from = inputs.begin.as_ref().and_then(|state| {
+            let from = state.read_from_ns(is_video, chain.copied)?;
+            let ahead = if settings.reorder {
+                REORDER_AHEAD_NS
+            } else if is_video && deinterlacing(plan).is_some() {
+                DEINTERLACER_AHEAD_NS
+            } else {
+                0
+            };
+            Some(from - ahead)
+        });
+        if let Some(from) = read_from {
+            let target = source.seek_target_at_ns(from, settings.timeline.offset_ns);
+            targets[input] = targets[input].into_iter().chain([target]).min();
         }
         ends_ns.extend(announced_end(source, index, &settings.timeline));
         let sink = build_track(pipeline, chain, &settings, output)?;
         if let Some(rate) = plan.inputs[input].read_rate.filter(|rate| *rate > 0.0) {
-            pace::attend(&sink, settings.timeline, rate, gate);
+            let start_ns = settings.timeline.start_ns.max(read_from);
+            pace::attend(&sink, Timeline { start_ns, ..settings.timeline }, rate, gate);
         }
         source.pad(index).link(&sink).map_err(|error| SourceError {
             message: format!("can't link {}: {error}", chain.one_line()),
@@ -218,7 +258,8 @@ pub fn link(
             .map(|(_, index)| *index)
             .collect();
         let first = here.first().copied().unwrap_or(0);
-        source.seek(first, source.seek_target_ns(plan.inputs[number].start_us))?;
+        let start = source.seek_target_ns(plan.inputs[number].start_us);
+        source.seek(first, targets[number].map_or(start, |target| target.max(start)))?;
         source.release(&here);
     }
     Ok(Linked {
@@ -230,6 +271,7 @@ pub fn link(
         copied,
         announced_end_ns: ends_ns.iter().min().copied(),
         last_end_ns: ends_ns.iter().max().copied(),
+        sound_encoder,
     })
 }
 
@@ -249,6 +291,17 @@ fn source_picture(stream: &SourceStream) -> SourcePicture {
         other => other.trim_start_matches("video/").trim_start_matches("x-"),
     };
     SourcePicture { codec: codec.to_owned(), size: stream.size }
+}
+
+/// Where a track begins behind a seam.
+fn begin(state: Option<&State>, is_video: bool) -> Begin {
+    let Some(state) = state else { return Begin::default() };
+    let (picture, sound) = if is_video { (state.picture, None) } else { (None, state.sound) };
+    Begin { picture, sound, depth: state.depth }
+}
+
+fn encodes_mp3(audio: &Audio) -> bool {
+    matches!(&audio.action, AudioAction::Encode(encode) if encode.codec == AudioCodec::Mp3)
 }
 
 /// The GPU for the picture, if it is encoded.

@@ -26,14 +26,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{Input, Location, Output as Planned, Transcode};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::Sample;
 use sandbox::{Held, Work};
 use session::{
-    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
-    WorkerToGateway,
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, Resumption,
+    StreamId, WorkerToGateway,
 };
 
 use crate::confinement::Confinement;
@@ -43,6 +43,7 @@ use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
+use crate::seam::{Notes, State};
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::subtitles;
@@ -84,12 +85,21 @@ pub fn run(socket: OwnedFd, before: impl FnOnce() -> io::Result<()>) -> anyhow::
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root, resumption } =
+        message
+    else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
-    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
+    let order = Order {
+        stages: &stages,
+        id: stream,
+        plan: &transcode,
+        gpu,
+        proc_root: &proc_root,
+        resumption: resumption.as_deref(),
+    };
     let ending = match prepare(order, confinement, &socket, descriptors) {
         Ok((opened, _held)) => {
             before()?;
@@ -159,6 +169,7 @@ struct Order<'a> {
     plan: &'a Transcode,
     gpu: Gpu<'a>,
     proc_root: &'a Path,
+    resumption: Option<&'a Resumption>,
 }
 
 /// A running stream.
@@ -224,7 +235,8 @@ impl Stream {
         channel: Channel,
         mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, gpu, proc_root } = order;
+        let Order { stages, id, plan, gpu, proc_root, resumption } = order;
+        let begin = resumption.map(state_of).transpose()?;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -240,7 +252,8 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
         let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
-        let inputs = Inputs { sources, subtitles };
+        let notes = can_go_on(plan).then(Notes::default);
+        let inputs = Inputs { sources, subtitles, begin: begin.clone(), notes: notes.clone() };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
@@ -251,6 +264,10 @@ impl Stream {
         let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
         writer.expected_end_ns = linked.last_end_ns;
+        (writer.notes, writer.sound_encoder) = (notes, linked.sound_encoder);
+        if let Some((state, resumption)) = begin.as_ref().zip(resumption) {
+            writer.resume(state, resumption)?;
+        }
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
@@ -417,6 +434,19 @@ impl Stream {
         // If the gateway is gone, the reader thread says so.
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
     }
+}
+
+/// Where another worker has come to.
+fn state_of(resumption: &Resumption) -> Result<State, Ending> {
+    let state = resumption.state.clone().unwrap_or_default();
+    serde_json::from_value(state)
+        .map_err(|error| failed(format!("can't go on with the stream: {error}"), Fault::Worker))
+}
+
+/// Whether another worker could go on with the stream: what comes through a pipe is gone.
+fn can_go_on(plan: &Transcode) -> bool {
+    let comes_once = |input: &Input| matches!(input.location, Location::Network(_));
+    matches!(plan.output, Planned::Hls(_)) && !plan.inputs.iter().any(comes_once)
 }
 
 /// Media time written, from the first frame on.
