@@ -60,8 +60,14 @@ enum Command {
 Settings come from the configuration file, then from variables, then from these options:
   RENDERGATE_SOCKET, RENDERGATE_GROUP, RENDERGATE_MAX_STREAMS, RENDERGATE_WORKER,
   RENDERGATE_WARM_WORKERS, RENDERGATE_BACKEND, RENDERGATE_ADMISSION, RENDERGATE_HTTP,
-  RENDERGATE_LOG, RENDERGATE_LOG_FORMAT, RENDERGATE_DRAIN_SECONDS
+  RENDERGATE_LOG, RENDERGATE_LOG_FORMAT, RENDERGATE_DRAIN_SECONDS, RENDERGATE_SANDBOX,
+  RENDERGATE_SANDBOX_READ, RENDERGATE_SANDBOX_WRITE
 `rendergate serve --check-config` shows every setting with its value.
+
+Workers, which parse media, put themselves into a sandbox: no network, no other program, no file but
+what they were handed, libraries and the GPU. worker.sandbox is best-effort (what the kernel offers,
+and a warning for what it doesn't), required (streams are left to the real ffmpeg without it) or off;
+worker.sandbox_read and worker.sandbox_write let them have further folders.
 
 Ending: after SIGTERM or SIGINT new jobs are left to the real ffmpeg. Running streams go on for
 shutdown.drain_seconds (30), are then asked for their last segment, and after another

@@ -26,6 +26,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 use crate::admission::Admission;
 use crate::admission::file::StateFile;
 use crate::config::{Config, duration};
+use crate::confinement::Confinement;
 use crate::connection::Connection;
 use crate::first_message::{Declined, Job};
 use crate::gpus::{Eyes, Gpus};
@@ -38,7 +39,7 @@ use crate::schedule;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
 use crate::streams::{Record, Streams};
-use crate::{http, logging};
+use crate::{confinement, http, logging};
 
 /// Pause after a failed accept: it fails for want of descriptors or memory, and would fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -70,7 +71,10 @@ pub(crate) struct Context {
     pub streams: Streams,
     pub admission: Arc<Admission>,
     pub metrics: Metrics,
+    pub confinement: Confinement,
     pub phase: watch::Receiver<Phase>,
+    /// When the gateway began.
+    pub began: Instant,
     /// Of the gateway, and of workers at work.
     pub niceness: i32,
     allowed: Allowed,
@@ -152,7 +156,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         streams: Streams::default(),
         admission: admission.clone(),
         metrics,
+        confinement: Confinement::default(),
         phase: seen,
+        began: Instant::now(),
         niceness: rustix::process::getpriority_process(None).unwrap_or(0),
         allowed,
         config,
@@ -228,7 +234,8 @@ fn pool_settings(config: &Config, socket: &SessionSocket) -> anyhow::Result<Pool
         }
         nice => nice,
     };
-    let environment = launch::worker_environment(std::env::vars_os());
+    let mut environment = launch::worker_environment(std::env::vars_os());
+    environment.extend(confinement::environment(&config.worker));
     Ok(PoolSettings {
         launcher: Launcher { program, registry, nice, environment },
         warm: config.worker.warm,
@@ -266,7 +273,8 @@ async fn accept(listener: UnixListener, context: Arc<Context>) {
 async fn refuse(context: &Context, socket: UnixStream, label: &'static str, reason: String) {
     warn!(reason, "connection refused");
     context.metrics.bad_connection(label);
-    stream::decline(context, &mut Connection::new(socket), Declined::new(label, reason)).await;
+    crate::taking::decline(context, &mut Connection::new(socket), Declined::new(label, reason))
+        .await;
 }
 
 /// A connection up to its job, and the stream of that job.
@@ -322,7 +330,7 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             .instrument(span)
             .await;
         }
-        Err(declined) => stream::decline(context, &mut hook, declined).await,
+        Err(declined) => crate::taking::decline(context, &mut hook, declined).await,
     }
     Ok(())
 }

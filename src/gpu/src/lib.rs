@@ -22,7 +22,9 @@ mod work;
 pub use device::{Ability, Device};
 pub use engines::{Busy, Client, Counter, Engine, EngineTime, parse as parse_fdinfo};
 pub use facts::Facts;
-pub use nodes::{PciId, Problem, RenderNode, node_paths, pci_address, render_node, render_nodes};
+pub use nodes::{
+    PciId, Problem, RenderNode, node_paths, node_pci_id, pci_address, render_node, render_nodes,
+};
 pub use reason::{Reason, ReasonKind};
 pub use report::{
     Capabilities, Entry, Entrypoint, Machine, NodeProbe, NodeReport, Operation, Outcome,

@@ -66,6 +66,18 @@ pub struct PciId {
     pub device: u16,
 }
 
+impl PciId {
+    /// Whose chip it is, as far as makers of GPUs are concerned; else `PCI`.
+    pub fn maker(self) -> &'static str {
+        match self.vendor {
+            0x8086 => "Intel",
+            0x1002 => "AMD",
+            0x10de => "NVIDIA",
+            _ => "PCI",
+        }
+    }
+}
+
 impl fmt::Display for PciId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}:{:04x}", self.vendor, self.device)
@@ -168,6 +180,11 @@ fn group_name(groups: &str, gid: u32) -> Option<String> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
     })
+}
+
+/// The id of the chip behind the node at that path, as sysfs says. Doesn't open the node.
+pub fn node_pci_id(path: &Path) -> Option<PciId> {
+    pci_id(&Path::new(CLASSES).join(path.file_name()?))
 }
 
 fn pci_id(sysfs: &Path) -> Option<PciId> {

@@ -7,8 +7,10 @@
 
 mod frame;
 mod message;
+mod resumption;
 
 pub use frame::{
     Channel, FrameError, MAX_BODY, MAX_DESCRIPTORS, Received, Receiver, encode, send, send_part,
 };
 pub use message::*;
+pub use resumption::{Complete, Resumption};

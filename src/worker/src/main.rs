@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         }
         None => {}
     }
-    if let Err(error) = outlive_sigterm().and_then(|()| outlive_sigxfsz()) {
+    if let Err(error) = outlive_sigxfsz() {
         eprintln!("rendergate-worker: can't handle signals: {error}");
         return ExitCode::FAILURE;
     }
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         .as_fd()
         .try_clone_to_owned()
         .map_err(anyhow::Error::from)
-        .and_then(worker::run::run);
+        .and_then(|socket| worker::run::run(socket, outlive_sigterm));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -183,7 +183,7 @@ fn probe(node: &str, trial: Option<(Operation, String)>) -> ExitCode {
 
 /// SIGTERM comes from the kernel when the gateway has died (`PR_SET_PDEATHSIG`). The end of the
 /// control socket says the same and leads to an orderly end, so the signal only sets a limit: a
-/// worker that hangs in a driver must not outlive its gateway.
+/// worker that hangs in a driver must not outlive its gateway. Without a stream it may die of it.
 fn outlive_sigterm() -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM])?;
     thread::spawn(move || {

@@ -26,22 +26,25 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{Input, Location, Output as Planned, Transcode};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::Sample;
+use sandbox::{Held, Work};
 use session::{
-    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
-    WorkerToGateway,
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, Resumption,
+    StreamId, WorkerToGateway,
 };
 
 use crate::admission::{Asker, tell_cpu_time};
+use crate::confinement::Confinement;
 use crate::elements;
 use crate::link::{Gpu, Inputs, Linked, link, open_sources};
 use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
+use crate::seam::{Notes, State};
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::subtitles;
@@ -68,26 +71,44 @@ pub(crate) enum Wake {
 }
 
 /// Runs a worker on its control socket: announces itself, takes one stream, returns at its end.
+/// `before` is called when there is a stream: until then the process has one thread, which
+/// [`Confinement::enter`] needs.
 ///
 /// # Errors
 /// If GStreamer or the control socket fail before there is a stream to report it with.
-pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
+pub fn run(socket: OwnedFd, before: impl FnOnce() -> io::Result<()>) -> anyhow::Result<()> {
     gst::init()?;
     elements::register()?;
     let stages = Stages::shipped()?;
     warm_up();
+    let confinement = Confinement::prepare(|name| std::env::var(name).ok());
     let mut channel = Channel::new(socket);
     channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[])?;
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root, resumption } =
+        message
+    else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
-    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
-    let ending = Stream::run(order, channel, descriptors);
+    let order = Order {
+        stages: &stages,
+        id: stream,
+        plan: &transcode,
+        gpu,
+        proc_root: &proc_root,
+        resumption: resumption.as_deref(),
+    };
+    let ending = match prepare(order, confinement, &socket, descriptors) {
+        Ok((opened, _held)) => {
+            before()?;
+            Stream::run(order, channel, opened)
+        }
+        Err(ending) => ending,
+    };
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
     Ok(())
@@ -121,6 +142,27 @@ fn warm_up() {
     let _ = gstreamer_base::type_find_helper_for_data(gst::Object::NONE, b"warm");
 }
 
+/// Gives descriptors their meaning and enters the sandbox, for as long as what is returned lives.
+fn prepare(
+    order: Order<'_>,
+    confinement: Confinement,
+    socket: &OwnedFd,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(Opened, Option<Held>), Ending> {
+    let opened = Opened::sort(order.plan, descriptors)?;
+    let held = confinement.enter(
+        Work {
+            output: opened.output.as_fd(),
+            fonts: opened.fonts.as_ref().map(AsFd::as_fd),
+            gpu: !order.gpu.devices.is_empty(),
+            proc_root: order.proc_root,
+        },
+        // If the gateway is gone, the reader thread says so.
+        |sandbox| drop(session::send(socket.as_fd(), &WorkerToGateway::Sandboxed(sandbox), &[])),
+    )?;
+    Ok((opened, held))
+}
+
 /// What a worker is told to do.
 #[derive(Clone, Copy)]
 struct Order<'a> {
@@ -129,6 +171,7 @@ struct Order<'a> {
     plan: &'a Transcode,
     gpu: Gpu<'a>,
     proc_root: &'a Path,
+    resumption: Option<&'a Resumption>,
 }
 
 /// A running stream.
@@ -151,11 +194,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn run(order: Order<'_>, channel: Channel, descriptors: Vec<OwnedFd>) -> Ending {
-        let opened = match Opened::sort(order.plan, descriptors) {
-            Ok(opened) => opened,
-            Err(ending) => return ending,
-        };
+    fn run(order: Order<'_>, channel: Channel, opened: Opened) -> Ending {
         let Ok(socket) = channel.socket().try_clone() else {
             return failed("out of file descriptors", Fault::Worker);
         };
@@ -165,6 +204,7 @@ impl Stream {
                     backend: linked.backend.to_owned(),
                     node: linked.node,
                     reason: linked.reason,
+                    source: linked.source,
                     description: linked.description,
                 };
                 let _ = session::send(socket.as_fd(), &message, &[]);
@@ -198,7 +238,8 @@ impl Stream {
         channel: Channel,
         mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, gpu, proc_root } = order;
+        let Order { stages, id, plan, gpu, proc_root, resumption } = order;
+        let begin = resumption.map(state_of).transpose()?;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -214,7 +255,8 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
         let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
-        let inputs = Inputs { sources, subtitles };
+        let notes = can_go_on(plan).then(Notes::default);
+        let inputs = Inputs { sources, subtitles, begin: begin.clone(), notes: notes.clone() };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
@@ -229,6 +271,10 @@ impl Stream {
         let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
         writer.expected_end_ns = linked.last_end_ns;
+        (writer.notes, writer.sound_encoder) = (notes, linked.sound_encoder);
+        if let Some((state, resumption)) = begin.as_ref().zip(resumption) {
+            writer.resume(state, resumption)?;
+        }
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
@@ -400,6 +446,19 @@ impl Stream {
     }
 }
 
+/// Where another worker has come to.
+fn state_of(resumption: &Resumption) -> Result<State, Ending> {
+    let state = resumption.state.clone().unwrap_or_default();
+    serde_json::from_value(state)
+        .map_err(|error| failed(format!("can't go on with the stream: {error}"), Fault::Worker))
+}
+
+/// Whether another worker could go on with the stream: what comes through a pipe is gone.
+fn can_go_on(plan: &Transcode) -> bool {
+    let comes_once = |input: &Input| matches!(input.location, Location::Network(_));
+    matches!(plan.output, Planned::Hls(_)) && !plan.inputs.iter().any(comes_once)
+}
+
 /// Media time written, from the first frame on.
 fn position(counters: &hls::Counters) -> Duration {
     let written = counters.position_ns.zip(counters.first_pts_ns).map(|(end, first)| end - first);
@@ -420,12 +479,14 @@ fn forward(outputs: Receiver<Output>, wake: SyncSender<Wake>) {
 /// Errors of elements, at once and from whichever thread they come.
 fn watch_bus(pipeline: &gst::Pipeline, wake: SyncSender<Wake>) {
     let Some(bus) = pipeline.bus() else { return };
+    // A full channel must not stop the thread that posts. And the first complaint stays the first: when
+    // an encoder fails, the demuxer complains next that nobody takes its packets.
+    let (complain, complaints) = channel();
+    forward(complaints, wake);
     bus.set_sync_handler(move |_, message| {
         if let gst::MessageView::Error(_) = message.view() {
             let output = Output::Error { message: describe_error(message), fault: blame(message) };
-            // A full channel must not stop the thread that posts; it is read soon.
-            let wake = wake.clone();
-            thread::spawn(move || wake.send(Wake::Output(output)));
+            let _ = complain.send(output);
         }
         gst::BusSyncReply::Drop
     });

@@ -60,9 +60,10 @@ impl Node {
         let asked = streams.contains("[admission]");
         let admission = if asked { "" } else { "[admission]\nenabled = false\n" };
         let text = format!(
-            "[worker]\nwarm = 0\n[http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
-             proc_root = '{}'\n[streams]\naccept_seconds = 25\n{streams}{admission}",
-            folder.path().join("proc").display()
+            "[worker]\nwarm = 0\nsandbox_write = ['{folder}']\n\
+             [http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
+             proc_root = '{folder}/proc'\n[streams]\naccept_seconds = 25\n{streams}{admission}",
+            folder = folder.path().display()
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("gateway.log")).unwrap();

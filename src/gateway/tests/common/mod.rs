@@ -102,6 +102,15 @@ pub struct Setup<'a> {
 }
 
 impl Gateway {
+    /// Started, with warm workers, at that address.
+    pub fn ready_at(address: SocketAddr) -> Self {
+        let address = address.to_string();
+        let variables = [("RENDERGATE_HTTP", address.as_str())];
+        let gateway = Self::start(&Setup { variables: &variables, ..Setup::default() });
+        until("the gateway is ready", || gateway.get("/readyz").starts_with("HTTP/1.1 200"));
+        gateway
+    }
+
     /// Started, with warm workers.
     pub fn ready(toml: &str) -> Self {
         let gateway = Self::start(&Setup { toml, ..Setup::default() });
