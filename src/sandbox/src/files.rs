@@ -72,9 +72,14 @@ impl Rules {
         self.allow(path.as_ref(), WRITE);
     }
 
-    /// Lets files be made and replaced in a directory.
-    pub(crate) fn output(&mut self, directory: BorrowedFd<'_>) -> Result<(), String> {
-        self.add(directory, OUTPUT).map_err(|error| format!("the output directory: {error}"))
+    /// Lets files be made and replaced in a directory, and read if what is there is gone on with.
+    pub(crate) fn output(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        goes_on: bool,
+    ) -> Result<(), String> {
+        let access = if goes_on { OUTPUT | AccessFs::ReadFile } else { OUTPUT };
+        self.add(directory, access).map_err(|error| format!("the output directory: {error}"))
     }
 
     /// Lets a folder that is open be read, with all below it.

@@ -42,6 +42,8 @@ pub struct Extra {
 pub struct Work<'a> {
     /// The directory that is written to.
     pub output: BorrowedFd<'a>,
+    /// What is there already is read, to go on with it.
+    pub goes_on: bool,
     /// A folder of fonts, whose files are opened one by one.
     pub fonts: Option<BorrowedFd<'a>>,
     /// It may use a GPU: all render nodes, as the names of GStreamer's elements depend on all.
@@ -99,7 +101,7 @@ impl Prepared {
                 if work.proc_root != Path::new("/proc") {
                     rules.read(work.proc_root);
                 }
-                rules.output(work.output)?;
+                rules.output(work.output, work.goes_on)?;
                 work.fonts.map_or(Ok(()), |folder| rules.folder(folder))?;
                 rules.enforce()
             }),

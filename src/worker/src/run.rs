@@ -153,6 +153,7 @@ fn prepare(
     let held = confinement.enter(
         Work {
             output: opened.output.as_fd(),
+            goes_on: order.resumption.is_some(),
             fonts: opened.fonts.as_ref().map(AsFd::as_fd),
             gpu: !order.gpu.devices.is_empty(),
             proc_root: order.proc_root,

@@ -36,8 +36,13 @@ fn main() -> ExitCode {
     let held = held.then(|| {
         let prepared = Prepared::new(&Extra::default(), |name| std::env::var(name).ok());
         let proc_root = Path::new("/proc");
-        let held =
-            prepared.enter(Work { output: output.as_fd(), fonts: None, gpu: false, proc_root });
+        let held = prepared.enter(Work {
+            output: output.as_fd(),
+            goes_on: false,
+            fonts: None,
+            gpu: false,
+            proc_root,
+        });
         assert!(held.landlock.is_ok() && held.seccomp.is_ok(), "{held:?}");
         held
     });
