@@ -48,3 +48,27 @@ pub fn make(directory: &Path, clip: Clip) -> Result<PathBuf> {
     std::fs::rename(&making, &path)?;
     Ok(path)
 }
+
+/// Makes a clip of `seconds` that repeats `part` without decoding it again.
+///
+/// # Errors
+/// If ffmpeg is missing or fails.
+pub fn make_long(directory: &Path, part: Clip, seconds: u32) -> Result<PathBuf> {
+    let once = make(directory, part)?;
+    let path = once.with_extension(format!("{seconds}s.mkv"));
+    if path.exists() {
+        return Ok(path);
+    }
+    let making = path.with_extension("making.mkv");
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-nostdin", "-stream_loop", "-1", "-i"])
+        .arg(&once)
+        .args(["-t", &seconds.to_string(), "-map", "0", "-c", "copy"])
+        .arg(&making)
+        .stdin(Stdio::null())
+        .status()
+        .context("ffmpeg is needed to make a clip: apt install ffmpeg")?;
+    ensure!(status.success(), "ffmpeg could not lengthen a clip ({status})");
+    std::fs::rename(&making, &path)?;
+    Ok(path)
+}

@@ -1,6 +1,6 @@
 //! Play sessions on the stack or on plain ffmpeg, by `jellyfin-sim`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jellyfin_sim::{CommandLine, Container, Kind, Server, Settings, Template};
@@ -60,4 +60,21 @@ pub fn first_servable(settings: Settings, command: CommandLine, segment: u32) ->
     let report = server.finish();
     let run = report.runs.first().context("nothing was started")?;
     run.first_servable.with_context(|| format!("no segment came: {:?}", report.faults))
+}
+
+/// What the hook would run: the same search as its own.
+///
+/// # Errors
+/// If there is none.
+pub fn real_ffmpeg() -> Result<PathBuf> {
+    let named = std::env::var_os("RENDERGATE_FFMPEG").map(PathBuf::from);
+    let bundled = PathBuf::from("/usr/lib/jellyfin-ffmpeg/ffmpeg");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("ffmpeg"));
+    named
+        .into_iter()
+        .chain([bundled])
+        .chain(on_path)
+        .find(|program| program.exists())
+        .context("no ffmpeg to compare with: apt install ffmpeg")
 }

@@ -29,7 +29,16 @@ impl Stack {
     /// # Errors
     /// If it isn't ready within a minute; the message holds the end of its log.
     pub fn start(binaries: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(binaries, folder, "")
+    }
+
+    /// The same with a configuration, in TOML.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(binaries: &Path, folder: &Path, configuration: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join("rendergate.toml"), configuration)?;
         // The hook's link must lead there from anywhere.
         let binaries = &binaries.canonicalize()?;
         // Whoever binds port 0 learns a free one; it may be taken again, which the start reports.
@@ -104,7 +113,8 @@ impl Stack {
         ("RENDERGATE_ENDPOINT", format!("unix:{}", self.socket().display()))
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The socket that hooks connect to.
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("rendergate.sock")
     }
 
@@ -181,9 +191,15 @@ fn spawn(binaries: &Path, folder: &Path, address: &str) -> Result<Child> {
     let log = File::options().create(true).append(true).open(folder.join("gateway.log"))?;
     let program = binaries.join("rendergate");
     Command::new(&program)
-        .arg("serve")
+        .args(["serve", "--config"])
+        .arg(folder.join("rendergate.toml"))
         .env("RENDERGATE_SOCKET", folder.join("rendergate.sock"))
         .env("RENDERGATE_HTTP", address)
+        .env("STATE_DIRECTORY", folder)
+        // How many streams it takes is what some of these measure.
+        .env("RENDERGATE_ADMISSION", "off")
+        // Of several viewers of one clip each is to be served.
+        .env("RENDERGATE_SHARE", "off")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

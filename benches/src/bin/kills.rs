@@ -198,12 +198,28 @@ fn kill_once(
     if let Some(target) = target {
         signal(target, Signal::KILL);
     }
-    if victim == Victim::Worker && target.is_none() {
-        // The stream was over already; nothing to kill.
+    if victim == Victim::Worker {
+        if kind != Kind::Live && target.is_some() {
+            succeeded(stack, &mut hook, worker)?;
+        }
+        // What goes on, or was over already, ends in order.
         signal(hook.id(), Signal::TERM);
     }
     settle(stack, &mut hook, worker, &sources.tuner.url())?;
     inspect(&directory, &command.id, &command.extension)
+}
+
+/// Waits until another worker has the stream of one that was killed, or the stream is over.
+fn succeeded(stack: &Stack, hook: &mut Child, worker: Option<u32>) -> Result<()> {
+    let deadline = Instant::now() + WARM;
+    while hook.try_wait()?.is_none() {
+        if stack.stream_worker().is_some_and(|other| Some(other) != worker) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "no other worker goes on within {WARM:?}");
+        pause(5);
+    }
+    Ok(())
 }
 
 /// Waits until hook, worker and reader are gone and every other worker has a living gateway.

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use benches::clip::{self, Clip};
 use benches::figures::{Figure, table};
 use benches::job::{self, Cost};
-use benches::play::{command, first_servable, settings};
+use benches::play::{command, first_servable, real_ffmpeg, settings};
 use benches::stack::{Stack, pause};
 use jellyfin_sim::{CommandLine, Container};
 use serde_json::json;
@@ -73,20 +73,6 @@ fn main() -> Result<()> {
     fs::write(folder.join("main-job.json"), serde_json::to_string_pretty(&report)?)?;
     fs::write(folder.join("main-job.md"), text)?;
     bench.stack.stop()
-}
-
-/// What the hook would run: the same search as its own.
-fn real_ffmpeg() -> Result<PathBuf> {
-    let named = std::env::var_os("RENDERGATE_FFMPEG").map(PathBuf::from);
-    let bundled = PathBuf::from("/usr/lib/jellyfin-ffmpeg/ffmpeg");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("ffmpeg"));
-    named
-        .into_iter()
-        .chain([bundled])
-        .chain(on_path)
-        .find(|program| program.exists())
-        .context("no ffmpeg to compare with: apt install ffmpeg")
 }
 
 impl Bench {

@@ -53,6 +53,15 @@ impl TestGpu {
     }
 }
 
+/// What a worker must be able to read for a virtual GPU, as a list: the driver, and the files that stand
+/// for those in `/dev` and `/sys`.
+///
+/// # Panics
+/// If the driver isn't built.
+pub fn virtual_places() -> String {
+    format!("{}:{}", crate::built("libsoftva.so").display(), std::env::temp_dir().display())
+}
+
 /// The GPU under test.
 ///
 /// # Panics

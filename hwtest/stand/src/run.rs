@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use ffmpeg_args::{Need, Transcode};
 use session::{
-    Channel, Control, Ending, GatewayToWorker, Progress, Received, StreamId, WorkerToGateway,
+    Channel, Control, Ending, GatewayToWorker, Progress, Received, Resumption, Sandbox, StreamId,
+    WorkerToGateway,
 };
 
 use crate::{built, gpu};
@@ -26,6 +27,8 @@ pub struct Run {
     pub channel: Channel,
     /// When it was given its plan.
     pub started: Instant,
+    /// Where another worker could go on with it.
+    pub resumption: Option<Resumption>,
 }
 
 /// What a run said until it ended.
@@ -37,6 +40,8 @@ pub struct Report {
     pub segments: Vec<(u64, Duration)>,
     /// Something was written.
     pub committed: bool,
+    /// What held it in, if it said so.
+    pub sandbox: Option<Sandbox>,
     /// `vaapi`, `mixed` or `software`.
     pub backend: String,
     /// Why not all of it is on the GPU.
@@ -87,7 +92,7 @@ impl Run {
         let mut channel = Channel::new(ours.into());
         let ready = channel.receive::<WorkerToGateway>().unwrap().unwrap();
         assert!(matches!(ready.message, WorkerToGateway::Ready { .. }), "{:?}", ready.message);
-        Self { child, channel, started: Instant::now() }
+        Self { child, channel, started: Instant::now(), resumption: None }
     }
 
     /// Starts a worker and gives it a plan and the GPU under test.
@@ -114,13 +119,30 @@ impl Run {
         self.given_all(plan, device, Vec::new())
     }
 
+    /// Gives a warm worker what another has come to with a plan, and a GPU or none.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn resuming(
+        mut self,
+        plan: &Transcode,
+        device: Option<&::gpu::Device>,
+        resumption: Resumption,
+    ) -> Self {
+        self.resumption = Some(resumption);
+        self.given_all(plan, device, Vec::new())
+    }
+
     /// Starts a worker and gives it a plan whose network inputs are these pipes, and the GPU under
     /// test.
     ///
     /// # Panics
     /// As [`start`](Self::start), or if there are more or fewer network inputs.
     pub fn fed(plan: &Transcode, pipes: Vec<OwnedFd>) -> Self {
-        Self::warm().given_all(plan, gpu::under_test().map(|gpu| &gpu.device), pipes)
+        let run = Self::warm().given_all(plan, gpu::under_test().map(|gpu| &gpu.device), pipes);
+        // Whoever feeds it may not be listening when it asks.
+        run.run_option(0);
+        run
     }
 
     fn given_all(
@@ -148,7 +170,10 @@ impl Run {
             devices: device.into_iter().cloned().collect(),
             software: true,
             proc_root: std::env::var_os("SOFTVA_PROC").unwrap_or("/proc".into()).into(),
+            resumption: self.resumption.clone().map(Box::new),
         };
+        let first = plan.output.hls().map_or(0, |output| output.start_number);
+        self.resumption.get_or_insert_with(|| Resumption::beginning(first));
         self.started = Instant::now();
         self.channel.send(&start, &descriptors).unwrap();
         self
@@ -160,6 +185,14 @@ impl Run {
     /// If it is gone.
     pub fn control(&self, control: Control) {
         self.channel.send(&GatewayToWorker::Control(control), &[]).unwrap();
+    }
+
+    /// Tells it which of the ways that it offers to go.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn run_option(&self, option: usize) {
+        self.channel.send(&GatewayToWorker::Run { option }, &[]).unwrap();
     }
 
     /// Tells it how far it may go.
@@ -183,14 +216,18 @@ impl Run {
             match message {
                 WorkerToGateway::Ready { .. }
                 | WorkerToGateway::Alive { .. }
+                | WorkerToGateway::CpuTime { .. }
                 | WorkerToGateway::GpuTime { .. } => {}
+                WorkerToGateway::Options { .. } => self.run_option(0),
+                WorkerToGateway::Sandboxed(sandbox) => report.sandbox = Some(sandbox),
                 WorkerToGateway::Running { backend, reason, description, .. } => {
                     report.backend = backend;
                     report.reason = reason.map(|reason| reason.text);
                     report.description = description;
                 }
                 WorkerToGateway::Committed => report.committed = true,
-                WorkerToGateway::SegmentComplete { number } => {
+                WorkerToGateway::SegmentComplete { number, complete } => {
+                    self.resumption.iter_mut().for_each(|at| at.note(number, complete.clone()));
                     report.segments.push((number, self.started.elapsed()));
                     on_segment(&mut self, number);
                 }
@@ -202,6 +239,21 @@ impl Run {
         report.elapsed = self.started.elapsed();
         report.exit = Some(self.exit());
         report
+    }
+
+    /// Listens until `kill` says so of a segment, and kills the worker, whatever it is about.
+    ///
+    /// # Panics
+    /// If it ends before.
+    pub fn finish_killed(self, mut kill: impl FnMut(&mut Self, u64) -> bool) {
+        let mut killed = false;
+        let report = self.finish_with(|run, number| {
+            if !killed && kill(run, number) {
+                killed = true;
+                run.child.kill().unwrap();
+            }
+        });
+        assert!(killed, "it ended before: {:?}", report.ending);
     }
 
     /// How the worker exits by itself.

@@ -71,6 +71,7 @@ impl VirtualMachine {
             ("XDG_CACHE_HOME", text(self.cache.path())),
             ("GST_REGISTRY", text(&self.cache.path().join("registry.bin"))),
             ("LIBVA_DRIVERS_PATH", text(self.no_drivers())),
+            ("RENDERGATE_SANDBOX_READ", stand::gpu::virtual_places()),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value));
         own.into_iter().chain(self.variables.iter().cloned()).collect()

@@ -38,14 +38,10 @@ fn six_viewers(fault: &str, streams: &str) -> String {
         let said = node.said(viewer);
         assert!(said.contains("vah264dec") && said.contains("vah264enc"), "not on the GPU: {said}");
         let segments = node.whole_segments(viewer);
-        if viewer == UNLUCKY {
-            assert_eq!(status.code(), Some(1), "{said}\n{}", node.log());
-            assert!(said.contains("failed after output began"), "{said}");
-            assert!((1..SEGMENTS).contains(&segments), "{segments} segments");
-        } else {
-            assert!(status.success(), "{said}\n{}", node.log());
-            assert_eq!(segments, SEGMENTS, "viewer {viewer}: {said}");
-        }
+        assert!(status.success(), "{said}\n{}", node.log());
+        assert_eq!(segments, SEGMENTS, "viewer {viewer}: {said}");
+        let went_on = said.contains("another worker goes on");
+        assert_eq!(went_on, viewer == UNLUCKY, "viewer {viewer}: {said}");
     }
     node.log()
 }
@@ -75,23 +71,22 @@ fn a_probe_that_hangs_ends_with_its_gateway() {
 }
 
 #[test]
-fn a_driver_that_aborts_costs_one_stream() {
+fn a_driver_that_aborts_costs_no_stream() {
     let log = six_viewers(&format!("abort:{PICTURE}@encode"), "");
-    assert!(log.contains("worker lost") && log.contains("signal 6"), "{log}");
+    assert!(log.contains("another worker goes on") && log.contains("signal 6"), "{log}");
 }
 
 #[test]
-fn a_driver_that_hangs_costs_one_stream() {
+fn a_driver_that_hangs_costs_no_stream() {
     let fault = format!("hang-sync-surface:{PICTURE}@encode");
     let log = six_viewers(&fault, "stall_seconds = 8\n");
     assert!(log.contains("stood still for too long"), "{log}");
 }
 
 #[test]
-fn an_encoder_that_fails_costs_one_stream() {
+fn an_encoder_that_fails_costs_no_stream() {
     let log = six_viewers(&format!("fail-end-picture:{PICTURE}@encode"), "");
-    assert!(log.contains("failed reason=\"vah264enc"), "{log}");
-    assert!(log.contains("how=\"failed_device\""), "{log}");
+    assert!(log.contains("another worker goes on lost=\"vah264enc"), "{log}");
 }
 
 /// Jellyfin asks its ffmpeg for the driver by opening the node (contract 1.3). Where it runs there is
@@ -138,4 +133,48 @@ fn engine_time_is_told_by_stream_and_by_device() {
     node.until("ended streams have no series", || {
         !node.page("/metrics").contains("rendergate_stream_gpu_engine_seconds_total{")
     });
+}
+
+/// The worker of a stream on the GPU is held in by all of the sandbox, and the gateway says so.
+#[test]
+fn the_worker_on_the_gpu_is_in_its_sandbox() {
+    let machine = machine();
+    let node = Node::start(&machine, "vaapi", "");
+    let mut hook = node.play(&film(), 0);
+    let mut stream = serde_json::Value::Null;
+    node.until("the stream is listed", || {
+        stream = node.streams().first().cloned().unwrap_or_default();
+        stream["worker_pid"].is_u64()
+    });
+    assert_eq!(stream["sandbox"], serde_json::json!(["landlock", "seccomp"]), "{stream}");
+    let status = fs::read_to_string(format!("/proc/{}/status", stream["worker_pid"])).unwrap();
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1"] {
+        assert!(status.lines().any(|other| other == line), "{line} is not in {status}");
+    }
+    for layer in ["landlock", "seccomp"] {
+        node.metric(&format!("rendergate_worker_sandboxed{{layer=\"{layer}\"}} 1"));
+    }
+    assert!(node.ended(&mut hook).success(), "{}", node.said(0));
+    assert!(node.said(0).contains("vah264enc"), "{}", node.said(0));
+}
+
+/// A second viewer of the same film takes the first one's segments.
+#[test]
+fn a_second_viewer_costs_the_gpu_nothing() {
+    let machine = machine();
+    let node = Node::start(&machine, "vaapi", "share = true\n");
+    let probed = node.codec_seconds();
+    node.plays(&film(), 0);
+    let alone = node.codec_seconds() - probed;
+    let mut hooks = [node.play(&film(), 1), node.begin(&film(), 2)];
+    for (viewer, hook) in (1..).zip(&mut hooks) {
+        assert!(node.ended(hook).success(), "{}", node.said(viewer));
+        assert_eq!(node.whole_segments(viewer), node.whole_segments(0), "{}", node.said(viewer));
+    }
+    assert!(node.said(2).contains("the segments of s2"), "{}", node.said(2));
+    let both = node.codec_seconds() - probed - alone;
+    println!("GPU time: one viewer {alone:.3} s, two viewers {both:.3} s");
+    // By the driver's own account; two runs of the same differ by a few percent on a busy machine.
+    assert!(both < 1.25 * alone, "{both} s for two, {alone} s for one");
+    assert_eq!(node.log().matches("running backend=").count(), 2, "{}", node.log());
 }

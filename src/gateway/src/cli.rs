@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use crate::admission::file::StateFile;
 use crate::config::{Config, LogFormat};
 use crate::explain::{self, ExplainArgs};
 use crate::probe::{self, Limits, Prober};
-use crate::{gateway, launch, stdout, table};
+use crate::{calibrate, gateway, launch, stdout, table};
 
 /// Rendergate's gateway: transcodes for Jellyfin, one process per stream.
 ///
@@ -27,6 +28,7 @@ Start here:
   rendergate serve                    run a gateway; no configuration is needed
   rendergate streams                  see what it does
   rendergate probe                    see what this machine's GPUs can do
+  rendergate calibrate                measure how much of it, so that it knows for how many streams
   rendergate explain --log-line FILE  see what becomes of a command in Jellyfin's log, and why
   curl http://127.0.0.1:9370/readyz   ask whether it would take a stream
 "
@@ -44,6 +46,8 @@ enum Command {
     Streams(StreamsArgs),
     /// Look at this machine's GPUs: what they report, and what works
     Probe(ProbeArgs),
+    /// Measure what this machine's GPUs and processor can do, and for how many streams that is
+    Calibrate(CalibrateArgs),
     /// Say what becomes of a command of Jellyfin's, and why
     Explain(ExplainArgs),
     /// Prepare a process and become a worker (used by the gateway itself)
@@ -55,9 +59,15 @@ enum Command {
 #[command(after_help = "\
 Settings come from the configuration file, then from variables, then from these options:
   RENDERGATE_SOCKET, RENDERGATE_GROUP, RENDERGATE_MAX_STREAMS, RENDERGATE_WORKER,
-  RENDERGATE_WARM_WORKERS, RENDERGATE_HTTP, RENDERGATE_LOG, RENDERGATE_LOG_FORMAT,
-  RENDERGATE_DRAIN_SECONDS
+  RENDERGATE_WARM_WORKERS, RENDERGATE_BACKEND, RENDERGATE_ADMISSION, RENDERGATE_SHARE,
+  RENDERGATE_HTTP, RENDERGATE_LOG, RENDERGATE_LOG_FORMAT, RENDERGATE_DRAIN_SECONDS, RENDERGATE_SANDBOX,
+  RENDERGATE_SANDBOX_READ, RENDERGATE_SANDBOX_WRITE
 `rendergate serve --check-config` shows every setting with its value.
+
+Workers, which parse media, put themselves into a sandbox: no network, no other program, no file but
+what they were handed, libraries and the GPU. worker.sandbox is best-effort (what the kernel offers,
+and a warning for what it doesn't), required (streams are left to the real ffmpeg without it) or off;
+worker.sandbox_read and worker.sandbox_write let them have further folders.
 
 Ending: after SIGTERM or SIGINT new jobs are left to the real ffmpeg. Running streams go on for
 shutdown.drain_seconds (30), are then asked for their last segment, and after another
@@ -127,6 +137,37 @@ struct ProbeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Each operation runs by itself for a moment, on pictures of 1080p: first all in software, then on each
+GPU what `rendergate probe` finds usable. It takes less than a minute. Run it while nothing else does:
+streams beside it take a GPU's time where its driver doesn't say whose time it is.
+
+Columns:
+  OPERATION  what is done, with the codec, and with an encoder's speed where it isn't its default
+             (x264's and x265's preset; a GPU's target-usage, of which 7 is the fastest)
+  MPX/S      megapixels per second that the device does of this if it does nothing else, up to
+             admission.target_utilisation (0.85) of its time. It hardly depends on the size of the
+             picture
+  1080P      streams of 1080p at 24 frames per second that this would be
+
+The figures are where the gateway begins to learn: from then on it measures its streams. They are
+written to costs.json in state.directory, where it reads them as it starts. A gateway that runs takes
+them over when it next writes that file, at the latest as it ends.
+
+Exit status: 0 if there are figures, 1 if there are none or they can't be kept, 2 for a mistake on the
+command line.
+")]
+struct CalibrateArgs {
+    /// Print the figures as JSON, for programs: the form of `/v1/capacity`
+    #[arg(long)]
+    json: bool,
+    /// Configuration file, for the worker's program and the directory of the state
+    /// [default: /etc/rendergate/rendergate.toml if it exists]
+    #[arg(long, value_name = "PATH", env = "RENDERGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct LaunchArgs {
     #[arg(long)]
     parent: u32,
@@ -144,6 +185,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve(args).map(|()| ExitCode::SUCCESS),
             Command::Probe(args) => probe(&args),
+            Command::Calibrate(args) => calibrate(&args),
             Command::Explain(args) => explain::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Streams(args) => {
                 let streams = table::fetch(args.http).with_context(|| {
@@ -189,16 +231,44 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
     gateway::serve(config, file.as_deref())
 }
 
-fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
+/// Probe processes that see this process's environment.
+fn prober(config: &Config) -> anyhow::Result<Prober> {
     let variable = |name: &str| std::env::var(name).ok();
-    let (config, _) = Config::load(args.config.as_deref(), variable)?;
-    let prober = Prober {
+    Ok(Prober {
         program: launch::worker_program(config.worker.program.as_deref())?,
         registry: launch::registry_path(config.worker.registry.as_deref(), None, variable),
         environment: None,
         limits: Limits::default(),
         progress: std::io::stderr().is_terminal(),
+    })
+}
+
+fn calibrate(args: &CalibrateArgs) -> anyhow::Result<ExitCode> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (config, _) = Config::load(args.config.as_deref(), variable)?;
+    config.validate()?;
+    let file = StateFile::find(&config, variable);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let calibration = runtime.block_on(calibrate::measure(&prober(&config)?, &config))?;
+    let capacity = calibration.capacity(&config);
+    let text = if args.json {
+        serde_json::to_string_pretty(&capacity)? + "\n"
+    } else {
+        calibrate::render(&capacity)
     };
+    stdout::print(&text)?;
+    let file = file.context("no directory for state can be written (state.directory)")?;
+    let kept = calibration.keep(&file);
+    kept.with_context(|| format!("can't write {}", file.path().display()))?;
+    eprintln!("written to {}", file.path().display());
+    let any = capacity.devices.iter().any(|device| !device.tasks.is_empty());
+    Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (config, _) = Config::load(args.config.as_deref(), variable)?;
+    let prober = prober(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let machine = runtime.block_on(prober.machine())?;
     let text = if args.json {

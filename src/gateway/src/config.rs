@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::admission::settings::{Admission, State};
+pub use crate::confinement::Sandboxing;
+
 /// Where the file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/rendergate/rendergate.toml";
 /// The hook's default endpoint names it, so hook and gateway meet without configuration.
@@ -70,6 +73,10 @@ pub struct Config {
     pub gpu: Gpu,
     /// Who may run ahead.
     pub schedule: Schedule,
+    /// For how many streams there is room.
+    pub admission: Admission,
+    /// What outlives the gateway.
+    pub state: State,
     /// Health, metrics, list of streams.
     pub http: Http,
     /// Logs, on stderr.
@@ -116,6 +123,8 @@ impl Default for Session {
 pub struct Streams {
     /// Streams at once; 0 for no limit. Beyond it the hook runs the real ffmpeg.
     pub max_streams: usize,
+    /// A viewer of what is being made for another takes its segments.
+    pub share: bool,
     /// How long a job waits for a worker, in seconds.
     pub accept_seconds: f64,
     /// How long a worker may take to report that it runs, in seconds.
@@ -130,6 +139,7 @@ impl Default for Streams {
     fn default() -> Self {
         Self {
             max_streams: DEFAULT_MAX_STREAMS,
+            share: true,
             accept_seconds: DEFAULT_ACCEPT_SECONDS,
             running_seconds: DEFAULT_RUNNING_SECONDS,
             stall_seconds: DEFAULT_STALL_SECONDS,
@@ -209,6 +219,14 @@ pub struct Worker {
     /// GStreamer's registry. Unset: in `$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/rendergate`,
     /// `~/.cache/rendergate` or beside the socket, the first that can be written.
     pub registry: Option<PathBuf>,
+    /// `best-effort`, `required` or `off`: whether workers keep to the files, and give up the system
+    /// calls, that they need not.
+    pub sandbox: Sandboxing,
+    /// Files and folders that workers may read besides: libraries, plugins, drivers or fonts in unusual
+    /// places. Absolute, without colons.
+    pub sandbox_read: Vec<PathBuf>,
+    /// The same that they may also write: where GStreamer's or libva's traces go.
+    pub sandbox_write: Vec<PathBuf>,
 }
 
 impl Default for Worker {
@@ -220,6 +238,9 @@ impl Default for Worker {
             refill_seconds: DEFAULT_REFILL_SECONDS,
             warm_nice: DEFAULT_WARM_NICE,
             registry: None,
+            sandbox: Sandboxing::default(),
+            sandbox_read: Vec::new(),
+            sandbox_write: Vec::new(),
         }
     }
 }
@@ -374,6 +395,31 @@ impl Config {
                 }
             };
         }
+        if let Some(value) = get("RENDERGATE_SANDBOX") {
+            let all = [Sandboxing::BestEffort, Sandboxing::Required, Sandboxing::Off];
+            let found = all.into_iter().find(|one| one.as_str() == value);
+            let (key, allowed) = ("RENDERGATE_SANDBOX", "best-effort, required or off");
+            self.worker.sandbox = found.ok_or(ConfigError::Value { key, value, allowed })?;
+        }
+        let folders = |list: String| list.split(':').map(PathBuf::from).collect();
+        if let Some(list) = get("RENDERGATE_SANDBOX_READ") {
+            self.worker.sandbox_read = folders(list);
+        }
+        if let Some(list) = get("RENDERGATE_SANDBOX_WRITE") {
+            self.worker.sandbox_write = folders(list);
+        }
+        for (key, setting) in [
+            ("RENDERGATE_ADMISSION", &mut self.admission.enabled),
+            ("RENDERGATE_SHARE", &mut self.streams.share),
+        ] {
+            if let Some(value) = get(key) {
+                *setting = match value.as_str() {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(ConfigError::Value { key, value, allowed: "on or off" }),
+                };
+            }
+        }
         if let Some(value) = get("RENDERGATE_HTTP") {
             self.http.listen = value;
         }
@@ -436,6 +482,28 @@ impl Config {
             let value = self.worker.warm_nice.to_string();
             return Err(ConfigError::Value { key: "worker.warm_nice", value, allowed: "0 to 19" });
         }
+        for (key, paths) in [
+            ("worker.sandbox_read", &self.worker.sandbox_read),
+            ("worker.sandbox_write", &self.worker.sandbox_write),
+        ] {
+            let usable = |path: &&PathBuf| {
+                path.is_absolute() && path.to_str().is_some_and(|text| !text.contains(':'))
+            };
+            if let Some(path) = paths.iter().find(|path| !usable(path)) {
+                let value = path.display().to_string();
+                return Err(ConfigError::Value {
+                    key,
+                    value,
+                    allowed: "absolute, without a colon",
+                });
+            }
+        }
+        let target = self.admission.target_utilisation;
+        if !(target > 0.0 && target <= 1.0) {
+            let key = "admission.target_utilisation";
+            let allowed = "above 0 up to 1";
+            return Err(ConfigError::Value { key, value: target.to_string(), allowed });
+        }
         self.http_address().map(drop)
     }
 
@@ -473,68 +541,4 @@ fn number<T: std::str::FromStr>(key: &'static str, value: String) -> Result<T, C
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(text, Path::new("x.toml"))
-    }
-
-    #[test]
-    fn empty_file_is_the_default_and_the_printed_one_reads_back() {
-        let config = parse("").unwrap();
-        assert_eq!(config, Config::default());
-        config.validate().unwrap();
-        assert_eq!(parse(&config.to_toml()).unwrap(), config);
-    }
-
-    #[test]
-    fn unknown_key_is_named_with_its_line_and_the_allowed_ones() {
-        let message =
-            parse("[streams]\nmax_streams = 3\nmax_stream = 4\n").unwrap_err().to_string();
-        assert!(message.contains("line 3"), "{message}");
-        assert!(message.contains("unknown field `max_stream`"), "{message}");
-        assert!(message.contains("`max_streams`"), "{message}");
-        assert!(message.contains("`accept_seconds`"), "{message}");
-        assert!(message.contains("x.toml"), "{message}");
-        let message = parse("[stream]\n").unwrap_err().to_string();
-        assert!(message.contains("`streams`"), "{message}");
-    }
-
-    #[test]
-    fn variables_win_over_the_file() {
-        let mut config = parse("[http]\nlisten = 'off'\n[streams]\nmax_streams = 3\n").unwrap();
-        config
-            .apply_variables(|name| match name {
-                "RENDERGATE_MAX_STREAMS" => Some("7".into()),
-                "RENDERGATE_LOG_FORMAT" => Some("json".into()),
-                "RENDERGATE_HTTP" => Some(String::new()),
-                _ => None,
-            })
-            .unwrap();
-        assert_eq!(config.streams.max_streams, 7);
-        assert_eq!(config.log.format, LogFormat::Json);
-        assert_eq!(config.http.listen, "off");
-    }
-
-    #[test]
-    fn wrong_values_say_what_is_allowed() {
-        let check = |text: &str, expect: &str| {
-            let message = parse(text).unwrap().validate().unwrap_err().to_string();
-            assert!(message.contains(expect), "{message}");
-        };
-        check("[shutdown]\ndrain_seconds = -1.0", "shutdown.drain_seconds is -1, allowed is 0 to");
-        check("[worker]\nready_seconds = nan", "worker.ready_seconds");
-        check("[worker]\nwarm_nice = 20", "0 to 19");
-        check("[http]\nlisten = 'localhost'", "ADDRESS:PORT");
-        let wrong = Config::default()
-            .apply_variables(|name| (name == "RENDERGATE_WARM_WORKERS").then(|| "many".into()));
-        assert!(wrong.unwrap_err().to_string().contains("RENDERGATE_WARM_WORKERS is many"));
-    }
-
-    #[test]
-    fn whole_numbers_are_seconds_too() {
-        let config = parse("[shutdown]\ndrain_seconds = 5\n").unwrap();
-        assert_eq!(duration(config.shutdown.drain_seconds), Duration::from_secs(5));
-    }
-}
+mod tests;

@@ -42,6 +42,31 @@ impl Outcome {
         }
     }
 
+    /// Nobody is to go on: all is written, nobody wants it, or it would fail again.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Self::WorkerLost(_) | Self::WorkerHung(_) => false,
+            Self::Ended(ending) => !may_be_another_s(ending),
+            Self::HookGone(_) | Self::Aborted => true,
+        }
+    }
+
+    /// The word for counters, if a worker was lost where another one may come further. `last` is what it
+    /// still said as it was cleared away.
+    pub(crate) fn loss(&self, last: Option<&Ending>) -> Option<&'static str> {
+        let by_its_word = |ending: &Ending| match ending {
+            Ending::Failed { fault: Fault::Device, .. } => Some("device"),
+            Ending::Failed { fault: Fault::Worker, .. } => Some("failed"),
+            _ => None,
+        };
+        match self {
+            Self::WorkerLost(_) => last.map_or(Some("died"), by_its_word),
+            Self::WorkerHung(_) => last.map_or(Some("hung"), by_its_word),
+            Self::Ended(ending) => by_its_word(ending),
+            Self::HookGone(_) | Self::Aborted => None,
+        }
+    }
+
     /// In a few words, for people.
     pub(crate) fn why(&self, last: Option<&Ending>, death: &Death) -> String {
         match (self, last) {
@@ -52,6 +77,17 @@ impl Outcome {
                 format!("the worker {why}")
             }
             (Self::Ended(_) | Self::Aborted, _) => format!("the worker {death}"),
+        }
+    }
+
+    /// What went wrong, for people; `None` if nothing did. `last` and `death` as in [`Self::why`].
+    pub(crate) fn complaint(&self, last: Option<&Ending>, death: &Death) -> Option<String> {
+        match (self, last) {
+            (Self::Ended(Ending::Complete | Ending::Quit), _)
+            | (Self::WorkerLost(_), Some(Ending::Complete | Ending::Quit)) => None,
+            (Self::HookGone(why), _) => Some(format!("Jellyfin's side is gone: {why}")),
+            (Self::Aborted, _) => Some("the gateway was told to stop at once".into()),
+            _ => Some(self.why(last, death)),
         }
     }
 }
@@ -87,14 +123,12 @@ pub(crate) async fn conclude(
             let why = if why.is_empty() { death.to_string() } else { why };
             let reason = format!("the worker (pid {pid}) {why}");
             warn!(reason, "worker lost");
-            context.metrics.worker_restarted("died");
             tell(hook, failed(Fault::Worker, reason)).await;
             "worker_died"
         }
         Outcome::WorkerHung(why) => {
             let reason = format!("the worker (pid {pid}) {why}");
             warn!(reason, "worker killed");
-            context.metrics.worker_restarted("hung");
             tell(hook, failed(Fault::Worker, reason)).await;
             "worker_hung"
         }
@@ -112,12 +146,33 @@ pub(crate) async fn conclude(
     }
 }
 
+/// Whether another worker, or another GPU, may come further.
+fn may_be_another_s(ending: &Ending) -> bool {
+    matches!(ending, Ending::Failed { fault: Fault::Device | Fault::Worker, .. })
+}
+
 pub(crate) async fn tell(hook: &mut Connection, ending: Ending) {
     // A hook that is gone needs no telling.
     if hook.queue(&GatewayToHook::Ended(ending), Vec::new()).is_ok() {
         let _ = timeout(LAST_MESSAGE, hook.flush(LAST_MESSAGE)).await;
     }
 }
+
+/// All words that [`conclude`] gives.
+pub(crate) const HOWS: [&str; 12] = [
+    "complete",
+    "quit",
+    "failed_input",
+    "failed_output",
+    "failed_unsupported",
+    "failed_device",
+    "failed_worker",
+    "failed_gateway",
+    "worker_died",
+    "worker_hung",
+    "hook_gone",
+    "aborted",
+];
 
 fn label(ending: &Ending) -> &'static str {
     match ending {

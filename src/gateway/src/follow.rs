@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hls::Share;
-use session::{Complete, Control, Ending, GatewayToHook, HookToGateway, Progress, Resumption};
+use session::{Complete, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -22,8 +22,9 @@ use crate::connection::Connection;
 use crate::ending::tell;
 use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
-use crate::sharing::{Production, Stage};
+use crate::sharing::{Joined, Offer, Production, Stage};
 use crate::streams::{Entry, State};
+use crate::taking::wait_for;
 
 /// Time between two looks at whether the viewer has enough in hand.
 const LOOK: Duration = Duration::from_secs(1);
@@ -83,6 +84,7 @@ impl<'a> Follower<'a> {
                 self.job.output.remove_placeholder().await;
                 info!(how, segments = self.segments.len(), "ended");
                 self.context.metrics.stream_ended(how);
+                self.entry.ended(how, None);
             }
             Left::Bereft => info!("the other viewer's stream is over: goes on by itself"),
             Left::Alone => info!("the other viewer's stream doesn't move: goes on by itself"),
@@ -115,7 +117,7 @@ impl<'a> Follower<'a> {
                     Ok(Some(received)) => self.hear(received.message).await,
                     Ok(None) | Err(_) => Break(Left::Over("hook_gone")),
                 },
-                _ = quitting.wait_for(|phase| *phase >= Phase::Quitting) => self.quit().await,
+                () = wait_for(&mut quitting, Phase::Quitting) => self.quit().await,
                 changed = production.stage.changed() => {
                     // What was said last is still to be heard.
                     over = changed.is_err();
@@ -228,11 +230,54 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// Where a worker goes on behind segments that are there.
-pub(crate) fn resumption(first: u64, segments: &[Complete]) -> Resumption {
-    let mut resumption = Resumption::beginning(first);
-    for (number, segment) in (first..).zip(segments) {
-        resumption.note(number, segment.clone());
+/// How a stream begins that has, or will have, a worker of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Begun {
+    /// Others may follow it.
+    pub offer: Option<Offer>,
+    /// What is known of the segments that are there already, from the output's first on.
+    pub segments: Vec<Complete>,
+    /// The hook has been told that the stream is taken.
+    pub accepted: bool,
+}
+
+/// Follows whoever produces the same, for as long as that is best. `None` if the stream is over then.
+pub(crate) async fn begin(
+    context: &Context,
+    entry: &Entry,
+    hook: &mut Connection,
+    job: &mut Job,
+    arrived: Instant,
+) -> Option<Begun> {
+    let mut begun = Begun::default();
+    let names = job.transcode.output.hls().cloned();
+    let (true, Some(title), Some(names)) = (context.config.streams.share, job.title.take(), names)
+    else {
+        return Some(begun);
+    };
+    let folder = Arc::clone(job.output.folder());
+    loop {
+        let segments = begun.segments.clone();
+        match context.sharing.join(&title, entry.id(), &folder, &names, segments) {
+            Joined::Offer(offer) => {
+                begun.offer = Some(offer);
+                return Some(begun);
+            }
+            Joined::Production(production) => {
+                if !std::mem::replace(&mut begun.accepted, true) {
+                    let accepted =
+                        GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
+                    // Whoever listens to the hook next notices if it is gone.
+                    let _ = hook.queue(&accepted, Vec::new());
+                }
+                let segments = &mut begun.segments;
+                let mut follower = Follower::new(context, entry, hook, job, arrived, segments);
+                match follower.follow(production).await {
+                    Left::Over(_) => return None,
+                    Left::Alone => return Some(begun),
+                    Left::Bereft => {}
+                }
+            }
+        }
     }
-    resumption
 }

@@ -23,7 +23,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
+use crate::admission::Admission;
+use crate::admission::file::StateFile;
 use crate::config::{Config, duration};
+use crate::confinement::Confinement;
 use crate::connection::Connection;
 use crate::first_message::{Declined, Job};
 use crate::gpus::{Eyes, Gpus};
@@ -33,10 +36,11 @@ use crate::peer::{Allowed, Peer, group_id, supplementary_groups};
 use crate::pool::{Pool, PoolSettings};
 use crate::probe::{Limits, Prober};
 use crate::schedule;
+use crate::sharing::Sharing;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
 use crate::streams::{Record, Streams};
-use crate::{http, logging};
+use crate::{confinement, http, logging};
 
 /// Pause after a failed accept: it fails for want of descriptors or memory, and would fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -66,8 +70,13 @@ pub(crate) struct Context {
     pub pool: Pool,
     pub gpus: Gpus,
     pub streams: Streams,
+    pub sharing: Sharing,
+    pub admission: Arc<Admission>,
     pub metrics: Metrics,
+    pub confinement: Confinement,
     pub phase: watch::Receiver<Phase>,
+    /// When the gateway began.
+    pub began: Instant,
     /// Of the gateway, and of workers at work.
     pub niceness: i32,
     allowed: Allowed,
@@ -80,6 +89,15 @@ impl Context {
             return Err("shutting down".into());
         }
         self.pool.readiness()
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// What the encoder reports.
+    pub(crate) fn render_metrics(&self) -> prometheus::Result<Vec<u8>> {
+        self.admission.render(&self.streams, &self.gpus.working());
+        self.metrics.render(&self.streams, self.pool.warm())
     }
 }
 
@@ -114,6 +132,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let http = bind_http(config.http_address()?).await?;
     let metrics = Metrics::new()?;
     let settings = pool_settings(&config, &socket)?;
+    let state = StateFile::find(&config, |name| std::env::var(name).ok());
+    let admission = Admission::new(config.admission.clone(), state, metrics.registry())?;
+    let admission = Arc::new(admission);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %socket.path().display(),
@@ -135,8 +156,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
         gpus: Gpus::look(config.gpu.backend, eyes, metrics.clone()),
         pool,
         streams: Streams::default(),
+        sharing: Sharing::default(),
+        admission: admission.clone(),
         metrics,
+        confinement: Confinement::default(),
         phase: seen,
+        began: Instant::now(),
         niceness: rustix::process::getpriority_process(None).unwrap_or(0),
         allowed,
         config,
@@ -144,11 +169,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let accepting = tokio::spawn(accept(listener, context.clone()));
     let scheduling =
         tokio::spawn(schedule::run(context.streams.clone(), context.config.schedule.clone()));
+    let keeping = tokio::spawn(admission.clone().keep());
     let answering = http.map(|http| tokio::spawn(http::serve(http, context.clone())));
     signals.next().await;
     shut_down(&context, &phase, &mut signals).await;
     accepting.abort();
     scheduling.abort();
+    keeping.abort();
+    admission.save();
     if let Some(answering) = answering {
         answering.abort();
     }
@@ -209,7 +237,8 @@ fn pool_settings(config: &Config, socket: &SessionSocket) -> anyhow::Result<Pool
         }
         nice => nice,
     };
-    let environment = launch::worker_environment(std::env::vars_os());
+    let mut environment = launch::worker_environment(std::env::vars_os());
+    environment.extend(confinement::environment(&config.worker));
     Ok(PoolSettings {
         launcher: Launcher { program, registry, nice, environment },
         warm: config.worker.warm,
@@ -247,7 +276,8 @@ async fn accept(listener: UnixListener, context: Arc<Context>) {
 async fn refuse(context: &Context, socket: UnixStream, label: &'static str, reason: String) {
     warn!(reason, "connection refused");
     context.metrics.bad_connection(label);
-    stream::decline(context, &mut Connection::new(socket), Declined::new(label, reason)).await;
+    crate::taking::decline(context, &mut Connection::new(socket), Declined::new(label, reason))
+        .await;
 }
 
 /// A connection up to its job, and the stream of that job.
@@ -303,7 +333,7 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             .instrument(span)
             .await;
         }
-        Err(declined) => stream::decline(context, &mut hook, declined).await,
+        Err(declined) => crate::taking::decline(context, &mut hook, declined).await,
     }
     Ok(())
 }

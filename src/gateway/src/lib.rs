@@ -22,8 +22,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
+mod calibrate;
 pub mod cli;
 pub mod config;
+mod confinement;
 mod connection;
 mod ending;
 mod explain;
@@ -37,14 +40,18 @@ pub mod launch;
 pub mod logging;
 mod metrics;
 mod output;
+mod page;
 mod peer;
 mod pool;
 pub mod probe;
 mod schedule;
 mod sharing;
 mod socket;
+pub mod status;
 mod stdout;
 mod stream;
 pub mod streams;
+mod survival;
 pub mod table;
+mod taking;
 mod worker;

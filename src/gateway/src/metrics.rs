@@ -6,16 +6,23 @@
 use std::collections::BTreeMap;
 
 use gpu::ReasonKind;
+use prometheus::core::Collector;
+use prometheus::proto::Metric;
 use prometheus::{
     CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+use session::Sandbox;
 
+use crate::ending;
 use crate::streams::{Record, State, Streams};
 
 /// Seconds; a good start is below one, ffmpeg's own on a small machine above two.
 const FIRST_SEGMENT_BUCKETS: &[f64] =
     &[0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0];
+
+/// Characters of a film's name in a label: a name can be as long as a file system, or a server, has it.
+const ITEM_CHARS: usize = 120;
 
 /// See the module's description. Clones share their values.
 #[derive(Debug, Clone)]
@@ -25,6 +32,8 @@ pub(crate) struct Metrics {
     info: IntGaugeVec,
     speed: GaugeVec,
     lead: GaugeVec,
+    held: IntGaugeVec,
+    off_gpu: IntGaugeVec,
     engine_seconds: GaugeVec,
     engine_share: GaugeVec,
     engine_withheld: IntGaugeVec,
@@ -35,6 +44,7 @@ pub(crate) struct Metrics {
     worker_restarts: IntCounterVec,
     gpu: IntGaugeVec,
     gpu_works: IntGaugeVec,
+    sandboxed: IntGaugeVec,
     running: IntCounterVec,
     ended: IntCounterVec,
     declined: IntCounterVec,
@@ -48,8 +58,13 @@ impl Metrics {
     /// A name or label that Prometheus doesn't allow.
     pub(crate) fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, label: &str| {
+        // Those that are known beforehand begin at zero: Prometheus sees no increase in a series that
+        // appears with its first event.
+        let counters = |name: &str, help: &str, label: &str, known: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            for value in known {
+                counters.with_label_values(&[value]);
+            }
             registry.register(Box::new(counters.clone()))?;
             Ok::<_, prometheus::Error>(counters)
         };
@@ -82,6 +97,14 @@ impl Metrics {
             &["backend", "reason"],
         )?;
         registry.register(Box::new(running.clone()))?;
+        // As for `counters`.
+        for backend in ["vaapi", "software"] {
+            running.with_label_values(&[backend, "none"]);
+        }
+        for reason in ReasonKind::ALL {
+            running.with_label_values(&["mixed", reason.label()]);
+            running.with_label_values(&["software", reason.label()]);
+        }
         let gpu_engine_seconds = CounterVec::new(
             Opts::new(
                 "rendergate_gpu_engine_seconds_total",
@@ -128,10 +151,30 @@ impl Metrics {
                 "Media produced minus media that a viewer can have watched",
                 &["stream"],
             )?,
+            held: gauges(
+                "rendergate_stream_held",
+                "1 if the stream stands still for others that need it more, else 0",
+                &["stream"],
+            )?,
+            off_gpu: gauges(
+                "rendergate_streams_off_gpu",
+                "Streams that encode pictures now and aren't all on a GPU, by why",
+                &["backend", "reason"],
+            )?,
             worker_restarts: counters(
                 "rendergate_worker_restarts_total",
                 "Workers that ended other than by the end of their stream",
                 "reason",
+                &[
+                    "died",
+                    "died_at_take",
+                    "died_at_start",
+                    "died_idle",
+                    "didnt_exit",
+                    "hung",
+                    "not_ready",
+                    "protocol",
+                ],
             )?,
             gpu: gauges("rendergate_gpu_info", "1 per GPU seen working", &["device", "driver"])?,
             gpu_works: gauges(
@@ -139,22 +182,39 @@ impl Metrics {
                 "1 if streams may use the GPU, 0 if it doesn't work or has gone",
                 &["device"],
             )?,
+            sandboxed: gauges(
+                "rendergate_worker_sandboxed",
+                "1 if this layer of the sandbox holds in the worker that was given a stream last",
+                &["layer"],
+            )?,
             running,
-            ended: counters("rendergate_streams_ended_total", "Streams by their end", "how")?,
+            ended: counters(
+                "rendergate_streams_ended_total",
+                "Streams by their end",
+                "how",
+                &ending::HOWS,
+            )?,
             declined: counters(
                 "rendergate_declined_total",
                 "Jobs left to the hook's own ffmpeg",
                 "reason",
+                &["max_streams", "no_gpu", "no_worker", "shutting_down", "protocol"],
             )?,
             bad_connections: counters(
                 "rendergate_bad_connections_total",
                 "Connections dropped for what they sent or who they were",
                 "reason",
+                &[],
             )?,
             warm,
             first_segment,
             registry,
         })
+    }
+
+    /// Where those of other modules belong.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// A GPU has been seen working.
@@ -165,6 +225,15 @@ impl Metrics {
     /// Whether streams may use a GPU.
     pub(crate) fn gpu_works(&self, device: &str, works: bool) {
         self.gpu_works.with_label_values(&[device]).set(works.into());
+    }
+
+    /// What holds in the worker of a stream that begins.
+    pub(crate) fn sandboxed(&self, sandbox: &Sandbox) {
+        for (layer, held) in
+            [("landlock", sandbox.landlock.is_some()), ("seccomp", sandbox.seccomp)]
+        {
+            self.sandboxed.with_label_values(&[layer]).set(held.into());
+        }
     }
 
     /// The engines of a GPU have worked for a stream, so many seconds more than was known.
@@ -200,6 +269,18 @@ impl Metrics {
         self.first_segment.observe(seconds);
     }
 
+    /// Jobs left to the hook's own ffmpeg so far, by reason, without those of which there was none.
+    pub(crate) fn declined_so_far(&self) -> BTreeMap<String, u64> {
+        let families = self.declined.collect();
+        let series = families.iter().flat_map(|family| family.get_metric());
+        let count = |series: &Metric| {
+            let reason = series.get_label().first()?.value().to_owned();
+            let count = series.get_counter().get_value() as u64;
+            (count > 0).then_some((reason, count))
+        };
+        series.filter_map(count).collect()
+    }
+
     /// The text that Prometheus scrapes.
     ///
     /// # Errors
@@ -209,6 +290,8 @@ impl Metrics {
         self.info.reset();
         self.speed.reset();
         self.lead.reset();
+        self.held.reset();
+        self.off_gpu.reset();
         self.engine_seconds.reset();
         self.engine_share.reset();
         self.engine_withheld.reset();
@@ -218,19 +301,25 @@ impl Metrics {
         self.streams.with_label_values(&[State::Running.as_str(), "none"]).set(0);
         streams.each(|id, record| {
             let (id, backend) = (id.to_string(), record.backend().to_owned());
+            let video_in = record.source.as_ref().map_or("", |source| source.codec.as_str());
+            let item: String = record.item.chars().take(ITEM_CHARS).collect();
             self.streams.with_label_values(&[record.state.as_str(), backend.as_str()]).inc();
             self.info
                 .with_label_values(&[
                     &id,
                     &backend,
-                    "",
+                    video_in,
                     record.video_out,
                     &record.size,
-                    &record.item,
+                    &item,
                 ])
                 .set(1);
             self.speed.with_label_values(&[&id]).set(record.speed());
             self.lead.with_label_values(&[&id]).set(record.lead().as_secs_f64());
+            self.held.with_label_values(&[&id]).set(record.is_held().into());
+            if let Some(reason) = record.reason_kind {
+                self.off_gpu.with_label_values(&[backend.as_str(), reason.label()]).inc();
+            }
             self.render_engines(&id, record);
         });
         let mut text = Vec::new();
@@ -267,12 +356,15 @@ mod tests {
         metrics.first_segment(0.4);
         metrics.stream_running("software", Some(ReasonKind::NoGpu));
         metrics.stream_running("vaapi", None);
+        metrics.sandboxed(&Sandbox { landlock: None, seccomp: true, missing: None });
         let text = String::from_utf8(metrics.render(&Streams::default(), 2).unwrap()).unwrap();
         for line in [
             "rendergate_streams_ended_total{how=\"complete\"} 1",
             "rendergate_first_segment_seconds_bucket{le=\"0.5\"} 1",
             "rendergate_first_segment_seconds_bucket{le=\"0.3\"} 0",
             "rendergate_workers_warm 2",
+            "rendergate_worker_sandboxed{layer=\"landlock\"} 0",
+            "rendergate_worker_sandboxed{layer=\"seccomp\"} 1",
             "rendergate_streams_started_total{backend=\"software\",reason=\"no_gpu\"} 1",
             "rendergate_streams_started_total{backend=\"vaapi\",reason=\"none\"} 1",
             "rendergate_streams{backend=\"none\",state=\"running\"} 0",

@@ -145,11 +145,22 @@ impl Prober {
         arguments: &[&str],
         limit: Duration,
     ) -> anyhow::Result<Result<T, String>> {
+        let mut command = self.command();
+        command.arg("--probe-node").arg(node).args(arguments);
+        let mut child = self.start(command)?;
+        // At the time-out the child is dropped, and so killed. It isn't waited for: a process that
+        // hangs in the kernel dies only when the GPU's reset lets go of it.
+        Ok(match timeout(limit, listen(&mut child)).await {
+            Err(_) => Err(format!("no answer within {} s: it hangs", limit.as_secs_f64())),
+            Ok(Err(error)) => Err(format!("its answer can't be read: {error}")),
+            Ok(Ok(said)) => answer(&said),
+        })
+    }
+
+    /// The worker's program, in the environment that it is to see.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
-            .arg("--probe-node")
-            .arg(node)
-            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -160,19 +171,20 @@ impl Prober {
         if let Some(registry) = &self.registry {
             command.env("GST_REGISTRY", registry);
         }
-        let mut child = command.spawn().map_err(|error| {
+        command
+    }
+
+    /// Starts such a command.
+    ///
+    /// # Errors
+    /// If there is no such program, for people.
+    pub(crate) fn start(&self, mut command: Command) -> anyhow::Result<Child> {
+        command.spawn().map_err(|error| {
             anyhow::anyhow!(
                 "can't run {}: {error}; expected the worker's program there (worker.program in \
                  the configuration, or RENDERGATE_WORKER)",
                 self.program.display()
             )
-        })?;
-        // At the time-out the child is dropped, and so killed. It isn't waited for: a process that
-        // hangs in the kernel dies only when the GPU's reset lets go of it.
-        Ok(match timeout(limit, listen(&mut child)).await {
-            Err(_) => Err(format!("no answer within {} s: it hangs", limit.as_secs_f64())),
-            Ok(Err(error)) => Err(format!("its answer can't be read: {error}")),
-            Ok(Ok(said)) => answer(&said),
         })
     }
 }

@@ -76,7 +76,7 @@ impl Source {
             inode: stat.st_ino,
             size: stat.st_size,
             // Not of the content alone: a writer can set that back.
-            changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! job ─▶ worker taken ─▶ Start, Accepted ─▶ relay ─┬─ worker says Ended ──────▶ hook told
-//!                                                 ├─ worker dies ────────────▶ hook told: failed
+//!            ▲                                    ├─ worker lost, hung ──────▶ another one, if it may help
+//!            └────────────── `survival` ◀─────────┘                            else hook told: failed
 //!                                                 ├─ hook dies ──────────────▶ worker ended
 //!                                                 └─ gateway shuts down ─────▶ both
 //! ```
@@ -11,40 +12,43 @@
 //! exit: its exit is what makes Jellyfin serve whatever file exists.
 //!
 //! Invariants:
-//! - The worker is ended and reaped, and its half-written files are gone, before a stream leaves
-//!   the table.
+//! - The worker is ended and reaped, and its half-written files are gone, before another one gets the
+//!   stream or it leaves the table.
 //! - A hook that was told `Accepted` is told `Ended`, unless it or the gateway dies.
 
+mod start;
+
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ffmpeg_args::VideoAction;
-use gpu::{Device, Engine, Reason};
+use gpu::{Engine, Reason, Work};
 use session::{
-    Control, Ending, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL, WorkerToGateway,
+    Control, Ending, Fault, GatewayToHook, GatewayToWorker, HookToGateway, PROTOCOL,
+    WorkerToGateway,
 };
-use tokio::sync::watch;
+pub(crate) use start::start;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use crate::admission::Verdict;
 use crate::config::{Streams as Limits, duration};
 use crate::connection::{Connection, ConnectionError};
-use crate::ending::{LAST_MESSAGE, Outcome, conclude, tell};
-use crate::first_message::{Declined, Job};
+use crate::ending::{Outcome, conclude, tell};
+use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
+use crate::gpu_time::GpuTime;
 use crate::gpus::Allowance;
+use crate::sharing::Offer;
 use crate::streams::{Entry, State};
-use crate::worker::Worker;
+use crate::survival::{Survival, Told};
+use crate::taking::{Waited, note, take, wait_for, wait_for_gpu};
+use crate::worker::{Death, Worker};
 
 /// Grace for a worker whose stream is over: it closes its files and exits.
 const END_GRACE: Duration = Duration::from_secs(2);
 /// How long a worker that has closed its socket may take to be gone.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// Workers tried for a job, if they die as they are given it.
-const START_TRIES: u32 = 3;
-
 /// A stream with both its ends.
 #[derive(Debug)]
 pub(crate) struct Stream<'a> {
@@ -52,7 +56,8 @@ pub(crate) struct Stream<'a> {
     limits: &'a Limits,
     entry: Entry,
     hook: Connection,
-    worker: Worker,
+    /// `None` while another one is waited for.
+    worker: Option<Worker>,
     job: Job,
     allowance: Allowance,
     arrived: Instant,
@@ -63,6 +68,21 @@ pub(crate) struct Stream<'a> {
     /// What had been decoded and written when last heard of, to see whether it moves.
     decoded: u64,
     frames: u64,
+    /// Where another worker could go on, and whether it may.
+    survival: Survival,
+    /// What the hook knows.
+    told: Told,
+    /// Others follow it by this.
+    offer: Option<Offer>,
+}
+
+/// What is left of a worker.
+#[derive(Debug)]
+struct Remains {
+    pid: u32,
+    death: Death,
+    /// What it still said as it was cleared away.
+    last: Option<Ending>,
 }
 
 /// What a worker is too late for.
@@ -83,158 +103,8 @@ impl Late {
     }
 }
 
-/// Takes a worker for the job and hands it over; `None` if the stream ended before it began.
-pub(crate) async fn start<'a>(
-    context: &'a Context,
-    entry: Entry,
-    mut hook: Connection,
-    job: Job,
-    arrived: Instant,
-) -> Option<Stream<'a>> {
-    let limits = &context.config.streams;
-    let video = job.transcode.video.as_ref().map(|video| &video.action);
-    let encodes_video = matches!(video, Some(VideoAction::Encode(_)));
-    let allowance =
-        match context.gpus.allowance(encodes_video, |node| context.streams.on_node(node)) {
-            Ok(allowance) => allowance,
-            Err(reason) => {
-                decline(context, &mut hook, Declined::new("no_gpu", reason)).await;
-                return None;
-            }
-        };
-    let mut reason = String::new();
-    for _ in 0..START_TRIES {
-        let mut worker = match wait_for_worker(context, &mut hook, arrived).await {
-            Ok(worker) => worker,
-            Err(Waited::Declined(declined)) => {
-                decline(context, &mut hook, declined).await;
-                return None;
-            }
-            Err(Waited::Quit) => {
-                // Nothing was written, and nothing is wanted.
-                info!("quit before it started");
-                context.metrics.stream_ended("quit");
-                let accepted = GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
-                let _ = hook.queue(&accepted, Vec::new());
-                let _ = hook.queue(&GatewayToHook::Ended(Ending::Quit), Vec::new());
-                let _ = hook.flush(LAST_MESSAGE).await;
-                return None;
-            }
-            Err(Waited::HookGone) => {
-                info!("the hook went away before a worker was free");
-                context.metrics.stream_ended("hook_gone");
-                return None;
-            }
-        };
-        worker.assign(tracing::Span::current(), context.niceness);
-        let proc_root = &context.config.gpu.proc_root;
-        match hand_over(&mut worker, &entry, &job, &allowance, proc_root) {
-            Ok(()) => {
-                entry.with(|record| {
-                    record.worker_pid = Some(worker.pid());
-                    record.node = allowance.devices.first().map(|device| device.node.clone());
-                });
-                let began = Instant::now();
-                let running = began + duration(limits.running_seconds);
-                let deadline = Some((running, Late::Running));
-                return Some(Stream {
-                    context,
-                    limits,
-                    entry,
-                    hook,
-                    worker,
-                    job,
-                    allowance,
-                    arrived,
-                    began,
-                    deadline,
-                    decoded: 0,
-                    frames: 0,
-                });
-            }
-            Err(error) => {
-                reason = error.to_string();
-                let death = worker.end(Duration::ZERO).await;
-                warn!(%death, error = %reason, "the worker died as it was given the stream");
-                context.metrics.worker_restarted("died_at_take");
-            }
-        }
-    }
-    decline(context, &mut hook, Declined::new("no_worker", reason)).await;
-    None
-}
-
-fn hand_over(
-    worker: &mut Worker,
-    entry: &Entry,
-    job: &Job,
-    allowance: &Allowance,
-    proc_root: &Path,
-) -> Result<(), ConnectionError> {
-    let descriptors: Vec<OwnedFd> =
-        job.descriptors.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
-    let start = GatewayToWorker::Start {
-        stream: entry.id(),
-        transcode: job.transcode.clone(),
-        devices: allowance.devices.iter().map(|device| Device::clone(device)).collect(),
-        software: allowance.software,
-        proc_root: proc_root.to_owned(),
-    };
-    worker.connection.queue(&start, descriptors)
-}
-
-/// Tells a hook to run its own ffmpeg.
-pub(crate) async fn decline(context: &Context, hook: &mut Connection, declined: Declined) {
-    info!(reason = declined.reason, "declined");
-    context.metrics.declined(declined.label);
-    // A hook that doesn't hear it sees the connection close, which means the same.
-    if hook.queue(&GatewayToHook::Declined { reason: declined.reason }, Vec::new()).is_ok() {
-        let _ = hook.flush(LAST_MESSAGE).await;
-    }
-}
-
-enum Waited {
-    Declined(Declined),
-    Quit,
-    HookGone,
-}
-
-async fn wait_for_worker(
-    context: &Context,
-    hook: &mut Connection,
-    arrived: Instant,
-) -> Result<Worker, Waited> {
-    let limit = arrived + duration(context.config.streams.accept_seconds);
-    let mut phase = context.phase.clone();
-    let take = context.pool.take();
-    tokio::pin!(take);
-    loop {
-        tokio::select! {
-            biased;
-            taken = &mut take => {
-                return taken.map_err(|reason| Waited::Declined(Declined::new("no_worker", reason)));
-            }
-            message = hook.receive::<HookToGateway>() => match message {
-                Ok(Some(received)) => match received.message {
-                    HookToGateway::Control(Control::Quit) => return Err(Waited::Quit),
-                    // Nothing runs that could be paused.
-                    HookToGateway::Control(_) => {}
-                    HookToGateway::Job { .. } | HookToGateway::Driver { .. } => return Err(Waited::HookGone),
-                },
-                _ => return Err(Waited::HookGone),
-            },
-            () = wait_for(&mut phase, Phase::Draining) => {
-                return Err(Waited::Declined(Declined::shutting_down()));
-            }
-            () = sleep_until(limit) => {
-                let reason = match context.pool.readiness() {
-                    Err(reason) => reason,
-                    Ok(()) => "every worker is still starting".into(),
-                };
-                return Err(Waited::Declined(Declined::new("no_worker", reason)));
-            }
-        }
-    }
+fn hear_cpu_time(entry: &Entry, cpu_us: u64) {
+    entry.with(|record| record.account.cpu(cpu_us as f64 / 1e6));
 }
 
 fn hear_gpu_time(
@@ -251,24 +121,85 @@ fn hear_gpu_time(
     }
 }
 
-async fn wait_for(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
-    if phase.wait_for(|now| *now >= at_least).await.is_err() {
-        // The gateway is being torn down; whoever waits is too.
-        std::future::pending::<()>().await;
+/// The worker's next message. One that isn't there says nothing any more.
+async fn hear(worker: &mut Option<Worker>) -> Result<Option<WorkerToGateway>, ConnectionError> {
+    match worker {
+        Some(worker) => worker.receive().await,
+        None => Ok(None),
     }
 }
 
 impl Stream<'_> {
-    /// Runs the stream to its end.
+    /// Runs the stream to its end, by as many workers as it takes.
     pub(crate) async fn run(mut self) {
         let accepted = GatewayToHook::Accepted { stream: self.entry.id(), protocol: PROTOCOL };
         let wait_ms = self.arrived.elapsed().as_millis();
-        info!(worker = self.worker.pid(), wait_ms, "accepted");
-        let outcome = match self.hook.queue(&accepted, Vec::new()) {
+        info!(worker = self.worker.as_ref().map(Worker::pid), wait_ms, "accepted");
+        let queued = match self.told.accepts() {
+            true => self.hook.queue(&accepted, Vec::new()),
+            false => Ok(()),
+        };
+        let mut outcome = match queued {
             Ok(()) => self.relay().await,
             Err(error) => Outcome::HookGone(error.to_string()),
         };
-        self.finish(outcome).await;
+        loop {
+            let remains = self.clear_away(&outcome).await;
+            let reason = outcome.why(remains.last.as_ref(), &remains.death);
+            let loss = outcome.loss(remains.last.as_ref());
+            loss.iter().for_each(|loss| self.context.metrics.worker_restarted(loss));
+            // One that can't be killed may still write.
+            let reaped = remains.death.is_reaped();
+            if loss.is_none() || !reaped || !self.survival.may_go_on(self.told.segments()) {
+                return self.finish(outcome, remains).await;
+            }
+            if let Err(ended) = self.go_on(&reason).await {
+                return self.end_without_worker(ended, outcome, remains).await;
+            }
+            outcome = self.relay().await;
+        }
+    }
+
+    /// Gives the stream to another worker.
+    async fn go_on(&mut self, lost: &str) -> Result<(), Waited> {
+        self.told.elapsed_stands();
+        (self.decoded, self.frames) = (0, 0);
+        let Self { context, entry, hook, job, survival, .. } = self;
+        wait_for_gpu(context, entry, hook, job, survival).await?;
+        let since = Instant::now();
+        let (worker, allowance) = take(context, entry, hook, job, survival, since).await?;
+        let next = self.survival.next();
+        let on = match allowance.devices.first() {
+            Some(device) => device.node.display().to_string(),
+            None => "software".into(),
+        };
+        warn!(lost, next, on, worker = worker.pid(), "another worker goes on");
+        let line = format!("rendergate: {lost}; another worker goes on at segment {next} ({on})");
+        // A hook that is gone is noticed by whoever listens to it.
+        let _ = self.hook.queue(&GatewayToHook::Log { line }, Vec::new());
+        self.worker = Some(worker);
+        self.allowance = allowance;
+        self.began = Instant::now();
+        let running = self.began + duration(self.limits.running_seconds);
+        self.deadline = Some((running, Late::Running));
+        // It counts from zero.
+        self.entry.with(|record| record.gpu_time = GpuTime::default());
+        self.tell_bars();
+        Ok(())
+    }
+
+    /// A worker that begins doesn't know what holds the stream.
+    fn tell_bars(&mut self) {
+        let (paused, horizon) =
+            self.entry.with(|record| (record.state == State::Paused, record.horizon()));
+        let horizon = *horizon.borrow();
+        // A worker that doesn't take it has ended, which is noticed next.
+        if paused {
+            let _ = self.tell_worker(&GatewayToWorker::Control(Control::Pause));
+        }
+        if horizon.is_some() {
+            let _ = self.tell_horizon(horizon);
+        }
     }
 
     async fn relay(&mut self) -> Outcome {
@@ -280,7 +211,7 @@ impl Stream<'_> {
             let late = self.deadline.map(|(at, _)| at);
             let step = tokio::select! {
                 biased;
-                message = self.worker.receive() => match message {
+                message = hear(&mut self.worker) => match message {
                     Ok(Some(message)) => self.hear_worker(message),
                     Ok(None) => Err(Outcome::WorkerLost(String::new())),
                     Err(ConnectionError::Io(_)) => Err(Outcome::WorkerLost(String::new())),
@@ -348,19 +279,26 @@ impl Stream<'_> {
         };
         match control {
             Control::Quit => {
+                // Nobody wants what another worker would write.
+                self.survival.quits();
+                // The last segment is cut short, for this viewer alone.
+                self.offer = None;
                 let at = Instant::now() + duration(self.limits.quit_seconds);
                 self.deadline = Some((at, Late::End));
             }
             Control::Pause => {
-                self.entry.with(|record| record.state = State::Paused);
+                note(&self.entry, control);
                 self.deadline = self.deadline.filter(|(_, late)| *late != Late::Moving);
             }
             Control::Resume => {
-                self.entry.with(|record| record.state = State::Running);
+                note(&self.entry, control);
                 if self.deadline.is_none() {
                     self.expect_movement();
                 }
             }
+        }
+        if let Some(offer) = &self.offer {
+            offer.paused(control == Control::Pause);
         }
         self.tell_worker(&GatewayToWorker::Control(control))
     }
@@ -372,7 +310,8 @@ impl Stream<'_> {
     }
 
     fn tell_worker(&mut self, message: &GatewayToWorker) -> Result<(), Outcome> {
-        self.worker
+        let Some(worker) = &mut self.worker else { return Ok(()) };
+        worker
             .connection
             .queue(message, Vec::new())
             // It may have said its last words: they are read next, or its end is.
@@ -387,8 +326,17 @@ impl Stream<'_> {
             WorkerToGateway::Ready { .. } => {
                 return Err(Outcome::WorkerLost("said ready twice".into()));
             }
-            WorkerToGateway::Running { backend, node, reason, description } => {
-                self.hear_running(backend, node, reason, description)
+            WorkerToGateway::Sandboxed(sandbox) => {
+                self.context.confinement.hear(&sandbox, &self.entry, &self.context.metrics);
+                return Ok(());
+            }
+            WorkerToGateway::Running { backend, node, reason, source, description } => {
+                self.entry.with(|record| record.source = source);
+                let message = self.hear_running(backend, node, reason, description);
+                if !self.told.runs() {
+                    return Ok(());
+                }
+                message
             }
             WorkerToGateway::Alive { decoded, waiting } => {
                 self.entry.with(|record| record.waits = waiting);
@@ -403,19 +351,43 @@ impl Stream<'_> {
                 hear_gpu_time(self.context, &self.entry, engines, withheld);
                 return Ok(());
             }
-            WorkerToGateway::Committed => GatewayToHook::Committed,
-            WorkerToGateway::SegmentComplete { number } => {
-                self.job.output.segment_complete(number);
+            WorkerToGateway::CpuTime { cpu_us } => {
+                hear_cpu_time(&self.entry, cpu_us);
+                return Ok(());
+            }
+            WorkerToGateway::Options { options } => return self.admit(options),
+            WorkerToGateway::Committed => {
+                if !self.told.commits() {
+                    return Ok(());
+                }
+                GatewayToHook::Committed
+            }
+            WorkerToGateway::SegmentComplete { number, complete } => {
                 self.it_moves();
+                self.survival.complete(number, complete.clone());
+                if let Some(offer) = &self.offer {
+                    offer.segment_complete(number, complete);
+                }
+                if !self.told.completes(number) {
+                    // Written once more: the worker before was lost with the news of the one behind it.
+                    return Ok(());
+                }
+                self.job.output.segment_complete(number);
                 if self.entry.with(|record| record.segment_complete()) {
                     let took = self.arrived.elapsed();
+                    self.entry.with(|record| record.first_segment = Some(took));
                     self.context.metrics.first_segment(took.as_secs_f64());
                     info!(number, ms = took.as_millis(), "first segment");
                 }
                 GatewayToHook::SegmentComplete { number }
             }
             WorkerToGateway::Progress(progress) => {
+                let progress = self.told.progress(progress);
+                if let Some(offer) = &self.offer {
+                    offer.progress(progress);
+                }
                 self.entry.with(|record| record.progress(progress));
+                self.context.admission.progress(&self.context.streams, &self.entry);
                 if std::mem::replace(&mut self.frames, progress.frames) != progress.frames {
                     self.it_moves();
                 }
@@ -429,6 +401,21 @@ impl Stream<'_> {
             WorkerToGateway::Ended(ending) => return Err(Outcome::Ended(ending)),
         };
         self.hook.queue(&pass_on, Vec::new()).map_err(|error| Outcome::HookGone(error.to_string()))
+    }
+
+    /// The source is known: whether there is room for the stream, and on what.
+    fn admit(&mut self, options: Vec<Work>) -> Result<(), Outcome> {
+        let Context { admission, streams, metrics, .. } = self.context;
+        match admission.admit(streams, &self.entry, options, &self.allowance.devices) {
+            Ok(Verdict { option, reason }) => {
+                self.allowance.reason = reason.or(self.allowance.reason.take());
+                self.tell_worker(&GatewayToWorker::Run { option })
+            }
+            Err(reason) => {
+                metrics.declined("capacity");
+                Err(Outcome::Ended(Ending::Failed { reason, fault: Fault::Gateway }))
+            }
+        }
     }
 
     fn hear_running(
@@ -455,6 +442,7 @@ impl Stream<'_> {
             record.backend = Some(backend.clone());
             record.node = node.clone();
             record.reason = text.map(str::to_owned);
+            record.reason_kind = reason.as_ref().map(|reason| reason.kind);
             record.description = Some(description.clone());
             if record.state == State::Starting {
                 record.state = State::Running;
@@ -467,57 +455,111 @@ impl Stream<'_> {
         GatewayToHook::Running { backend, description }
     }
 
-    /// Clears away and tells whoever is left.
-    async fn finish(self, outcome: Outcome) {
-        let Self { context, entry, mut hook, worker, job, arrived, began, .. } = self;
-        let mut output = job.output;
-        entry.with(|record| record.state = State::Ending);
-        output.remove_placeholder().await;
-        let pid = worker.pid();
-        let tags = [entry.id().writer_tag(pid), entry.id().to_string()];
-        // What the hook is to hear. It hears at once what the worker itself has said.
-        let (grace, known) = match &outcome {
-            Outcome::Ended(ending) => (END_GRACE, Some(ending.clone())),
-            Outcome::HookGone(_) => (END_GRACE, None),
-            Outcome::WorkerLost(_) | Outcome::WorkerHung(_) | Outcome::Aborted => {
-                (Duration::ZERO, None)
-            }
-        };
-        if let Some(ending) = known {
-            tell(&mut hook, ending).await;
+    /// Ends the worker, reaps it, and takes away what it has left half-written.
+    async fn clear_away(&mut self, outcome: &Outcome) -> Remains {
+        let over = outcome.is_over();
+        if over {
+            self.entry.with(|record| record.state = State::Ending);
+            self.job.output.remove_placeholder().await;
         }
-        // A dying worker has its moment: at EOF the process is about to be reapable.
-        let grace = if matches!(outcome, Outcome::WorkerLost(_)) { LAST_MOMENT } else { grace };
+        // What the hook is to hear. It hears at once what the worker itself has said.
+        let grace = match outcome {
+            Outcome::Ended(ending) => {
+                if over {
+                    tell(&mut self.hook, ending.clone()).await;
+                }
+                END_GRACE
+            }
+            Outcome::HookGone(_) => END_GRACE,
+            // A dying worker has its moment: at EOF the process is about to be reapable.
+            Outcome::WorkerLost(_) => LAST_MOMENT,
+            Outcome::WorkerHung(_) | Outcome::Aborted => Duration::ZERO,
+        };
+        let worker = self.worker.take().expect("it has been listened to");
+        let pid = worker.pid();
         let mut last = None;
+        let mut said = Vec::new();
         let death = worker
             .end_hearing(grace, |message| match message {
-                WorkerToGateway::SegmentComplete { number } => output.segment_complete(number),
-                WorkerToGateway::GpuTime { engines, withheld } => {
-                    hear_gpu_time(context, &entry, engines, withheld);
+                WorkerToGateway::SegmentComplete { number, complete } => {
+                    said.push((number, complete));
                 }
+                WorkerToGateway::GpuTime { engines, withheld } => {
+                    hear_gpu_time(self.context, &self.entry, engines, withheld);
+                }
+                WorkerToGateway::CpuTime { cpu_us } => hear_cpu_time(&self.entry, cpu_us),
                 WorkerToGateway::Ended(ending) => last = Some(ending),
                 _ => {}
             })
             .await;
-        let (node, film) = entry.with(|record| (record.node.clone(), record.input.clone()));
+        self.context.admission.ended(&self.entry);
+        for (number, complete) in said {
+            if over {
+                // The hook may have been told of the end.
+                self.job.output.segment_complete(number);
+            } else {
+                // Whether the hook still hears it is seen elsewhere.
+                let _ = self.hear_worker(WorkerToGateway::SegmentComplete { number, complete });
+            }
+        }
+        let (node, film) = self.entry.with(|record| (record.node.clone(), record.input.clone()));
         if let Some(node) = node
             && outcome.may_be_the_gpu(last.as_ref())
         {
-            context.gpus.failed(&node, began, film, outcome.why(last.as_ref(), &death));
+            self.survival.failed_on(&node);
+            self.context.gpus.failed(&node, self.began, film, outcome.why(last.as_ref(), &death));
         }
-        let over = !matches!(outcome, Outcome::Ended(Ending::Complete | Ending::Quit));
-        if over || !death.is_clean() {
-            for tag in tags {
-                output.sweep(tag).await;
+        let complete = matches!(outcome, Outcome::Ended(Ending::Complete | Ending::Quit));
+        if !complete || !death.is_clean() {
+            for tag in [self.entry.id().writer_tag(pid), self.entry.id().to_string()] {
+                self.job.output.sweep(tag).await;
             }
         }
-        output.remove_placeholder().await;
-        let how = conclude(context, &mut hook, outcome, last, &death, pid).await;
-        let (frames, segments, speed) = entry.with(|record| {
+        Remains { pid, death, last }
+    }
+
+    /// Tells whoever is left.
+    async fn finish(mut self, outcome: Outcome, remains: Remains) {
+        let Remains { pid, death, last } = remains;
+        self.entry.with(|record| record.state = State::Ending);
+        self.job.output.remove_placeholder().await;
+        if let (false, Outcome::Ended(ending)) = (outcome.is_over(), &outcome) {
+            tell(&mut self.hook, ending.clone()).await;
+        }
+        if let (Some(offer), Outcome::Ended(Ending::Complete)) = (&self.offer, &outcome) {
+            offer.complete();
+        }
+        let why = outcome.complaint(last.as_ref(), &death);
+        let how = conclude(self.context, &mut self.hook, outcome, last, &death, pid).await;
+        self.log_end(how, why);
+    }
+
+    /// No other worker could be given the stream that `outcome` took the last one from.
+    async fn end_without_worker(mut self, ended: Waited, outcome: Outcome, remains: Remains) {
+        let outcome = match ended {
+            Waited::Declined(declined) => {
+                warn!(reason = declined.reason, "no other worker can go on");
+                outcome
+            }
+            Waited::Quit => {
+                // Nothing is half-written, and nobody wants the rest.
+                self.job.output.remove_placeholder().await;
+                tell(&mut self.hook, Ending::Quit).await;
+                return self.log_end("quit", None);
+            }
+            Waited::HookGone => Outcome::HookGone("it closed the connection".into()),
+            Waited::Aborted => Outcome::Aborted,
+        };
+        self.finish(outcome, remains).await;
+    }
+
+    fn log_end(&self, how: &'static str, why: Option<String>) {
+        let (frames, segments, speed) = self.entry.with(|record| {
             (record.progress.frames, record.segments, (record.speed() * 100.0).round() / 100.0)
         });
-        let seconds = arrived.elapsed().as_secs_f64();
+        let seconds = self.arrived.elapsed().as_secs_f64();
         info!(how, frames, segments, speed, seconds, "ended");
-        context.metrics.stream_ended(how);
+        self.context.metrics.stream_ended(how);
+        self.entry.ended(how, why);
     }
 }

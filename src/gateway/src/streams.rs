@@ -3,21 +3,29 @@
 //! Invariant: a stream is in the table exactly as long as its `Entry` lives, so that the list
 //! and the per-stream metrics can't outlive it.
 
-use std::collections::BTreeMap;
+mod ended;
+mod line;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ffmpeg_args::{Location, Scale, Transcode, VideoAction, VideoCodec};
+use gpu::ReasonKind;
 use serde::{Deserialize, Serialize};
-use session::{Progress, StreamId};
+use session::{Progress, SourcePicture, StreamId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::admission::Account;
 use crate::first_message::Declined;
 use crate::gpu_time::GpuTime;
 use crate::output::OutputKey;
 use crate::schedule::{Device, Runner};
+pub use ended::EndedLine;
+pub use line::StreamLine;
+pub(crate) use line::shares;
 
 /// Where a stream is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,6 +79,8 @@ pub(crate) struct Record {
     pub input: String,
     /// The playlist.
     pub output: String,
+    /// The picture that goes in, once it is known.
+    pub source: Option<SourcePicture>,
     /// Of the output: `h264`, `hevc`, `copy`, or empty without a picture.
     pub video_out: &'static str,
     /// Of the output, as asked for.
@@ -81,16 +91,24 @@ pub(crate) struct Record {
     pub node: Option<PathBuf>,
     /// What it has had of it.
     pub gpu_time: GpuTime,
+    /// What it asks for, and what it has taken so far.
+    pub account: Account,
     /// Why it isn't all on a GPU.
     pub reason: Option<String>,
+    /// The same for counters.
+    pub reason_kind: Option<ReasonKind>,
     /// One line of the worker: decoder, filters, encoder.
     pub description: Option<String>,
+    /// The layers of the sandbox that hold its worker in, once it has said so.
+    pub sandbox: Option<Vec<String>>,
     /// See [`State`].
     pub state: State,
     /// When the job came.
     pub since: SystemTime,
     /// Complete segments.
     pub segments: u64,
+    /// From the job's arrival to the first complete segment.
+    pub first_segment: Option<Duration>,
     /// The worker's last report.
     pub progress: Progress,
     /// The worker's process.
@@ -112,6 +130,8 @@ pub(crate) struct Record {
     horizon: watch::Sender<Option<Duration>>,
     /// Since when it has been held without a break, and what it had produced by then.
     held: Option<(Instant, Duration)>,
+    /// How it has ended, once it has: the word of `rendergate_streams_ended_total`, and why.
+    end: Option<(&'static str, Option<String>)>,
 }
 
 /// As much of a file that grows as counts for a segment.
@@ -152,16 +172,21 @@ impl Record {
             item,
             input: input.to_string_lossy().into_owned(),
             output: output.to_string_lossy().into_owned(),
+            source: None,
             video_out,
             size,
             backend: None,
             node: None,
             gpu_time: GpuTime::default(),
+            account: Account::default(),
             reason: None,
+            reason_kind: None,
             description: None,
+            sandbox: None,
             state: State::Starting,
             since: SystemTime::now(),
             segments: 0,
+            first_segment: None,
             progress: Progress::default(),
             worker_pid: None,
             hook_pid,
@@ -178,7 +203,13 @@ impl Record {
             follows: None,
             horizon: watch::Sender::new(None),
             held: None,
+            end: None,
         }
+    }
+
+    /// It stands still for others.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// How far the stream may go, as it changes.
@@ -259,6 +290,11 @@ impl Record {
         })
     }
 
+    /// Nothing holds it: it goes as fast as its device lets it.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.state == State::Running && !self.waits
+    }
+
     /// What its encoder works on. Copies and sound take next to nothing of either.
     fn competes_for(&self) -> Option<Device> {
         if matches!(self.video_out, "" | "copy") {
@@ -312,85 +348,6 @@ impl Record {
     }
 }
 
-/// One line of `/v1/streams`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StreamLine {
-    /// `s1`.
-    pub id: String,
-    /// Path of the first input.
-    pub input: String,
-    /// Path of the playlist.
-    pub output: String,
-    /// `software`, ...; `pending` until the worker runs.
-    pub backend: String,
-    /// The GPU's node, if it runs on one; before it runs, the one that it most likely will.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
-    /// Why it isn't all on a GPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Decoder, filters, encoder; empty until the worker runs.
-    pub description: String,
-    /// Where it is in its life.
-    pub state: State,
-    /// Media time over wall time without pauses.
-    pub speed: f64,
-    /// Media time written, in seconds from the first frame.
-    pub position_s: f64,
-    /// Media produced minus media that a viewer can have watched, in seconds.
-    pub lead_s: f64,
-    /// Where it waits for others, as media time in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub horizon_s: Option<f64>,
-    /// Engine time on the GPU since it began, by engine class, in seconds.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub gpu_seconds: BTreeMap<String, f64>,
-    /// Bytes in segments.
-    pub bytes: u64,
-    /// Frames written.
-    pub frames: u64,
-    /// Complete segments.
-    pub segments: u64,
-    /// When the job came, RFC 3339 in UTC.
-    pub since: String,
-    /// Process of the worker.
-    pub worker_pid: Option<u32>,
-    /// Process of the hook, if it can be seen from here.
-    pub hook_pid: Option<u32>,
-}
-
-impl StreamLine {
-    fn new(id: StreamId, record: &mut Record) -> Self {
-        let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
-        Self {
-            id: id.to_string(),
-            input: record.input.clone(),
-            output: record.output.clone(),
-            backend: record.backend().to_owned(),
-            device: record.node.as_ref().map(|node| node.display().to_string()),
-            reason: record.reason.clone(),
-            description: record.description.clone().unwrap_or_default(),
-            state: record.state,
-            speed: rounded(record.speed()),
-            position_s: rounded(record.progress.position_us as f64 / 1e6),
-            lead_s: rounded(record.lead().as_secs_f64()),
-            horizon_s: record.horizon.borrow().map(|horizon| rounded(horizon.as_secs_f64())),
-            gpu_seconds: {
-                let seconds = |(name, engine): (&String, &gpu::Engine)| {
-                    (name.clone(), rounded(engine.seconds))
-                };
-                record.gpu_time.engines.iter().map(seconds).collect()
-            },
-            bytes: record.progress.bytes,
-            frames: record.progress.frames,
-            segments: record.segments,
-            since: rfc3339(record.since),
-            worker_pid: record.worker_pid,
-            hook_pid: record.hook_pid,
-        }
-    }
-}
-
 /// See the module's description.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Streams {
@@ -400,6 +357,8 @@ pub(crate) struct Streams {
 #[derive(Debug, Default)]
 struct Shared {
     table: Mutex<Table>,
+    /// A stream has come.
+    arrived: Notify,
     /// A stream has left.
     left: Notify,
 }
@@ -408,6 +367,19 @@ struct Shared {
 struct Table {
     last: u64,
     records: BTreeMap<StreamId, Record>,
+    /// The last to end, the latest at the back.
+    ended: VecDeque<EndedLine>,
+}
+
+impl Table {
+    /// Keeps what is worth knowing of a stream that has ended.
+    fn keep(&mut self, id: Option<StreamId>, record: &Record) {
+        let Some(line) = EndedLine::new(id, record) else { return };
+        if self.ended.len() == ended::KEPT {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(line);
+    }
 }
 
 impl Streams {
@@ -417,17 +389,25 @@ impl Streams {
 
     /// Takes a stream in, unless `limit` (0: none) streams run already. Those that are being
     /// cleared away don't count: a seek ends one stream and starts another in the same moment.
-    pub(crate) fn enter(&self, record: Record, limit: usize) -> Result<Entry, Declined> {
+    pub(crate) fn enter(&self, mut record: Record, limit: usize) -> Result<Entry, Declined> {
         let mut table = self.lock();
         let running = table.records.values().filter(|r| r.state != State::Ending).count();
         if limit > 0 && running >= limit {
             let reason = format!("{running} streams run, streams.max_streams is {limit}");
+            record.end = Some(("declined", Some(reason.clone())));
+            table.keep(None, &record);
             return Err(Declined::new("max_streams", reason));
         }
         table.last += 1;
         let id = StreamId(table.last);
         table.records.insert(id, record);
+        self.shared.arrived.notify_one();
         Ok(Entry { id, streams: self.clone() })
+    }
+
+    /// Waits until a stream has come since it was last waited for.
+    pub(crate) async fn arrival(&self) {
+        self.shared.arrived.notified().await;
     }
 
     /// Waits until no stream with this output is being cleared away.
@@ -471,6 +451,11 @@ impl Streams {
         self.lock().records.iter_mut().map(|(id, record)| StreamLine::new(*id, record)).collect()
     }
 
+    /// The streams that ended last, the latest first.
+    pub(crate) fn ended(&self) -> Vec<EndedLine> {
+        self.lock().ended.iter().rev().cloned().collect()
+    }
+
     /// Calls `see` with each stream.
     pub(crate) fn each(&self, mut see: impl FnMut(StreamId, &mut Record)) {
         for (id, record) in &mut self.lock().records {
@@ -496,11 +481,20 @@ impl Entry {
         let mut table = self.streams.lock();
         change(table.records.get_mut(&self.id).expect("an entry's record is in the table"))
     }
+
+    /// Notes how it has ended, which is kept when it leaves the table.
+    pub(crate) fn ended(&self, how: &'static str, why: Option<String>) {
+        self.with(|record| record.end = Some((how, why)));
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.streams.lock().records.remove(&self.id);
+        let mut table = self.streams.lock();
+        if let Some(record) = table.records.remove(&self.id) {
+            table.keep(Some(self.id), &record);
+        }
+        drop(table);
         self.streams.shared.left.notify_waiters();
     }
 }

@@ -230,6 +230,11 @@ impl Death {
         !self.killed && self.status.is_some_and(|status| status.success())
     }
 
+    /// Its process is no more.
+    pub(crate) fn is_reaped(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// It had to be killed.
     pub(crate) fn was_killed(&self) -> bool {
         self.killed

@@ -5,6 +5,9 @@ mod common;
 use std::process::Command;
 
 use common::{Gateway, rendergate, until};
+use ffmpeg_args::Location;
+use serde_json::json;
+use session::{Ending, PROTOCOL};
 
 fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let output = command.output().unwrap();
@@ -29,6 +32,10 @@ fn help_and_version_teach() {
     assert!(out.contains("RENDERGATE_SOCKET") && out.contains("SIGTERM"), "{out}");
     let (_, out, _) = run(rendergate().args(["probe", "--help"]));
     for text in ["REPORTED", "USABLE", "Exit status: 0 if something is usable", "--json"] {
+        assert!(out.contains(text), "{out}");
+    }
+    let (_, out, _) = run(rendergate().args(["calibrate", "--help"]));
+    for text in ["MPX/S", "target_utilisation", "costs.json", "less than a minute", "--json"] {
         assert!(out.contains(text), "{out}");
     }
 }
@@ -100,7 +107,12 @@ fn check_config_shows_what_applies() {
     };
     let (code, out, err) = run(check().env("RENDERGATE_DRAIN_SECONDS", "7"));
     assert_eq!(code, Some(0), "{err}");
-    for line in ["max_streams = 3", "drain_seconds = 7.0", "listen = \"127.0.0.1:9370\""] {
+    for line in [
+        "max_streams = 3",
+        "drain_seconds = 7.0",
+        "listen = \"127.0.0.1:9370\"",
+        "target_utilisation = 0.85",
+    ] {
         assert!(out.lines().any(|other| other == line), "{out}");
     }
     std::fs::write(&file, "[streams]\nmax_streams = 3\nmax_stream = 4\n").unwrap();
@@ -164,6 +176,63 @@ fn streams_are_reported_while_they_run_and_no_longer() {
     assert!(!metrics.contains(&format!("\"{stream}\"")), "{metrics}");
     let (_, out, _) = run(rendergate().args(["streams", "--http", &http]));
     assert_eq!(out, "no streams\n");
+}
+
+#[test]
+fn the_page_is_served_with_a_policy_of_its_own() {
+    let gateway = Gateway::ready("");
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/page.css", "text/css; charset=utf-8"),
+        ("/page.js", "text/javascript; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+    ] {
+        let answer = gateway.get(path);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200") && body.len() > 100, "{path}: {head}");
+        for text in [content_type, "default-src 'none'; script-src 'self'", "nosniff"] {
+            assert!(head.contains(text), "{path}: {text} is not in {head}");
+        }
+        // Nothing in it stands in the way of the policy, nor comes from elsewhere.
+        for text in ["innerHTML", "style=\"", "onclick", "https://", "eval("] {
+            assert!(!body.contains(text), "{path} has {text}");
+        }
+    }
+    assert_eq!(gateway.json("/v1/devices"), json!([]));
+}
+
+#[test]
+fn of_ended_streams_the_last_twenty_are_kept() {
+    let gateway = Gateway::ready("[worker]\nrefill_seconds = 0\n");
+    for _ in 0..3 {
+        gateway.hook("fail").failed();
+    }
+    for _ in 0..19 {
+        assert_eq!(gateway.hook("segments=1,every=1").ended(), Ending::Complete);
+    }
+    gateway.idle();
+    let status = gateway.json("/v1/status");
+    let ended = status["ended"].as_array().unwrap();
+    assert_eq!(ended.len(), 20);
+    assert!(ended[..19].iter().all(|line| line["how"] == "complete" && line.get("why").is_none()));
+    assert_eq!(ended[19]["how"], "failed_input");
+    assert_eq!(ended[19]["why"], "the file is damaged");
+    assert_eq!((&status["streams"], &status["devices"]), (&json!([]), &json!([])));
+    gateway.metric("rendergate_streams_ended_total{how=\"complete\"} 19");
+    gateway.metric("rendergate_streams_ended_total{how=\"worker_hung\"} 0");
+}
+
+#[test]
+fn a_long_name_is_cut_in_labels() {
+    let gateway = Gateway::ready("");
+    let mut transcode = gateway.transcode("every=50");
+    let name = "ü".repeat(400);
+    transcode.inputs[0].location = Location::File(format!("/films/{name}.mkv").into());
+    let mut hook = gateway.hook_with(PROTOCOL, transcode, gateway.descriptors());
+    hook.segment(5);
+    let label = format!("item=\"{}\",", "ü".repeat(120));
+    assert!(gateway.get("/metrics").contains(&label));
+    assert_eq!(gateway.json("/v1/streams")[0]["item"], name);
 }
 
 #[test]

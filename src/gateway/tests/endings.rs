@@ -61,6 +61,9 @@ fn failure_of_the_worker_is_passed_on() {
     let (fault, reason) = gateway.hook("fail").failed();
     assert_eq!((fault, reason.as_str()), (Fault::Input, "the file is damaged"));
     gateway.metric("rendergate_streams_ended_total{how=\"failed_input\"} 1");
+    // Another worker would read the same file.
+    let log = gateway.log.lock().unwrap();
+    assert_eq!(log.iter().filter(|line| line.contains("fake: runs")).count(), 1);
 }
 
 #[test]
@@ -93,33 +96,144 @@ fn hook_dies_and_the_worker_does_not_listen() {
     gateway.metric("rendergate_worker_restarts_total{reason=\"didnt_exit\"} 1");
 }
 
-#[test]
-fn worker_exits_mid_stream() {
-    let gateway = Gateway::ready("");
-    let mut hook = gateway.hook("every=5,exit=2");
-    hook.segment(6);
-    let (fault, reason) = hook.failed();
-    assert_eq!(fault, Fault::Worker);
-    assert!(reason.contains("exited with status 3"), "{reason}");
-    assert!(reason.contains("fake: as told"), "{reason}");
-    gateway.out_is_clean();
-    assert_eq!(gateway.files().into_iter().collect::<Vec<_>>(), ["abc5.ts", "abc6.ts"]);
-    gateway.metric("rendergate_worker_restarts_total{reason=\"died\"} 1");
+/// Every segment is told once, in order, and nothing else is told twice.
+fn told_once(hook: &mut common::Hook, segments: std::ops::Range<u64>) -> Ending {
+    let (mut next, mut committed, mut running, mut progress) = (segments.start, 0, 0, 0);
+    loop {
+        match hook.next() {
+            Some(GatewayToHook::SegmentComplete { number }) => {
+                assert_eq!(number, next);
+                next += 1;
+            }
+            Some(GatewayToHook::Committed) => committed += 1,
+            Some(GatewayToHook::Running { .. }) => running += 1,
+            Some(GatewayToHook::Progress(report)) => {
+                assert!(report.frames >= progress, "{} after {progress}", report.frames);
+                progress = report.frames;
+            }
+            Some(GatewayToHook::Ended(ending)) => {
+                assert_eq!((next, committed, running), (segments.end, 1, 1));
+                return ending;
+            }
+            Some(GatewayToHook::Log { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
-fn worker_is_killed_mid_stream() {
+fn another_worker_goes_on_when_one_exits() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=5,exit=2,until=3,segments=9");
+    hook.accepted();
+    assert_eq!(told_once(&mut hook, 5..14), Ending::Complete);
+    gateway.out_is_clean();
+    assert_eq!(gateway.files().len(), 9);
+    gateway.metric("rendergate_worker_restarts_total{reason=\"died\"} 3");
+    gateway.metric("rendergate_streams_ended_total{how=\"complete\"} 1");
+    let line = gateway.logged("another worker goes on");
+    assert!(line.contains("\"next\":7") && line.contains("\"on\":\"software\""), "{line}");
+    assert!(line.contains("exited with status 3") && line.contains("fake: as told"), "{line}");
+}
+
+#[test]
+fn another_worker_goes_on_when_one_is_killed() {
     let gateway = Gateway::ready("");
     let mut hook = gateway.hook("");
+    let stream = hook.accepted();
+    let worker = gateway.worker_of(stream).unwrap();
+    hook.segment(5);
+    kill(worker, Signal::KILL);
+    let other =
+        eventually("another worker", || gateway.worker_of(stream).filter(|other| *other != worker));
+    // It was reaped, and what it was about is gone, before the other began.
+    assert!(is_gone(worker));
+    let half = format!("w{worker}.tmp");
+    assert!(gateway.files().iter().all(|name| !name.ends_with(&half)));
+    hook.control(Control::Quit);
+    assert_eq!(hook.ended(), Ending::Quit);
+    until("the other is gone", || is_gone(other));
+    gateway.out_is_clean();
+    gateway.metric("rendergate_streams_ended_total{how=\"quit\"} 1");
+}
+
+#[test]
+fn another_worker_is_told_of_a_pause() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=5");
+    let stream = hook.accepted();
+    let worker = gateway.worker_of(stream).unwrap();
+    hook.segment(6);
+    hook.control(Control::Pause);
+    until("it is paused", || gateway.json("/v1/streams")[0]["state"] == "paused");
+    kill(worker, Signal::KILL);
+    until("another worker", || gateway.worker_of(stream).is_some_and(|other| other != worker));
+    pause(Duration::from_millis(200));
+    let segments = gateway.json("/v1/streams")[0]["segments"].clone();
+    pause(Duration::from_millis(200));
+    assert_eq!(gateway.json("/v1/streams")[0]["segments"], segments);
+    hook.control(Control::Resume);
+    until("it goes on", || gateway.json("/v1/streams")[0]["segments"] != segments);
+    hook.control(Control::Quit);
+    assert_eq!(hook.ended(), Ending::Quit);
+}
+
+/// At the start, and in the middle.
+#[test]
+fn a_stream_that_gets_no_further_ends_with_its_third_worker() {
+    for (script, files) in
+        [("exit=0", vec![]), ("exit=2,later=0,every=5", vec!["abc5.ts", "abc6.ts"])]
+    {
+        let gateway = Gateway::ready("");
+        let mut hook = gateway.hook(script);
+        hook.accepted();
+        let (fault, reason) = hook.failed();
+        assert_eq!(fault, Fault::Worker);
+        assert!(reason.contains("exited with status 3"), "{reason}");
+        assert!(reason.contains("fake: as told"), "{reason}");
+        gateway.out_is_clean();
+        assert_eq!(gateway.files().into_iter().collect::<Vec<_>>(), files);
+        gateway.metric("rendergate_worker_restarts_total{reason=\"died\"} 3");
+        gateway.metric("rendergate_streams_ended_total{how=\"worker_died\"} 1");
+    }
+}
+
+#[test]
+fn a_failed_gpu_is_no_end() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=5,exit=1,until=1,device,segments=3");
+    hook.accepted();
+    assert_eq!(told_once(&mut hook, 5..8), Ending::Complete);
+    gateway.metric("rendergate_worker_restarts_total{reason=\"device\"} 1");
+    gateway.logged("the GPU is lost");
+}
+
+#[test]
+fn hook_dies_between_two_workers() {
+    // No worker is warm for the second try.
+    let gateway = Gateway::ready("[worker]\nwarm = 1\nrefill_seconds = 3\n");
+    let mut hook = gateway.hook("every=5,ignore-eof");
     let worker = gateway.worker_of(hook.accepted()).unwrap();
     hook.segment(5);
     kill(worker, Signal::KILL);
-    let (fault, reason) = hook.failed();
-    assert_eq!(fault, Fault::Worker);
-    assert!(reason.contains(&format!("(pid {worker}) was ended by signal 9")), "{reason}");
+    drop(hook);
+    gateway.idle();
     gateway.out_is_clean();
     assert!(is_gone(worker));
-    gateway.metric("rendergate_streams_ended_total{how=\"worker_died\"} 1");
+}
+
+#[test]
+fn quit_between_two_workers() {
+    let gateway = Gateway::ready("[worker]\nwarm = 1\nrefill_seconds = 3\n");
+    let mut hook = gateway.hook("every=5");
+    let worker = gateway.worker_of(hook.accepted()).unwrap();
+    hook.segment(5);
+    kill(worker, Signal::KILL);
+    until("it is reaped", || is_gone(worker));
+    hook.control(Control::Quit);
+    assert_eq!(hook.ended(), Ending::Quit);
+    gateway.idle();
+    gateway.out_is_clean();
 }
 
 #[test]
@@ -153,20 +267,18 @@ fn worker_hangs_at_the_start() {
     assert_eq!(fault, Fault::Worker);
     assert!(reason.contains("didn't run its graph in time"), "{reason}");
     until("the worker is gone", || is_gone(worker));
-    gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 1");
+    gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 3");
 }
 
 #[test]
 fn worker_stands_still() {
     let gateway = Gateway::ready("[streams]\nstall_seconds = 0.4\n");
-    let mut hook = gateway.hook("every=5,stall=3");
+    let mut hook = gateway.hook("every=5,stall=3,until=1,segments=6");
     let worker = gateway.worker_of(hook.accepted());
-    hook.segment(7);
-    let (fault, reason) = hook.failed();
-    assert_eq!(fault, Fault::Worker);
-    assert!(reason.contains("stood still for too long"), "{reason}");
+    assert_eq!(told_once(&mut hook, 5..11), Ending::Complete);
     until("the worker is gone", || worker.is_none_or(is_gone));
     gateway.out_is_clean();
+    gateway.logged("stood still for too long");
     gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 1");
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Gateway, Hook, children, eventually, kill, pause, until};
 use rustix::process::Signal;
-use session::GatewayToHook;
+use session::{GatewayToHook, StreamId};
 
 /// Half of them before anything is measured, so that allocators have settled.
 const ROUNDS: u64 = 200;
@@ -22,13 +22,15 @@ fn resident_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// A running stream and its worker. Two starts in a row may just have been killed; jobs are
+/// A running stream, its number and its worker. Two starts in a row may just have been killed; jobs are
 /// declined then, and a hook runs the real ffmpeg.
-fn accepted(gateway: &Gateway) -> (Hook, Option<u32>) {
+fn accepted(gateway: &Gateway) -> (Hook, StreamId, Option<u32>) {
     eventually("a job is accepted", || {
         let mut hook = gateway.hook("every=2");
         match hook.next() {
-            Some(GatewayToHook::Accepted { stream, .. }) => Some((hook, gateway.worker_of(stream))),
+            Some(GatewayToHook::Accepted { stream, .. }) => {
+                Some((hook, stream, gateway.worker_of(stream)))
+            }
             Some(GatewayToHook::Declined { reason }) if reason.contains("signal 9") => None,
             other => panic!("{other:?}"),
         }
@@ -57,12 +59,13 @@ fn two_hundred_random_kills_leave_nothing() {
     let (fds_at_start, _) = settled();
     let mut half = None;
     for round in 0..ROUNDS {
-        let (mut hook, worker) = accepted(&gateway);
+        let (hook, stream, worker) = accepted(&gateway);
         pause(Duration::from_micros(below(20_000)));
         match (below(3), worker) {
             (0, Some(worker)) => {
                 kill(worker, Signal::KILL);
-                hook.failed();
+                until("another one goes on", || gateway.worker_of(stream) != Some(worker));
+                drop(hook);
             }
             // While it is warm: the next job gets another.
             (1, _) => {

@@ -17,13 +17,17 @@ mod facts;
 mod nodes;
 mod reason;
 mod report;
+mod work;
 
 pub use device::{Ability, Device};
 pub use engines::{Busy, Client, Counter, Engine, EngineTime, parse as parse_fdinfo};
 pub use facts::Facts;
-pub use nodes::{PciId, Problem, RenderNode, node_paths, render_node, render_nodes};
+pub use nodes::{
+    PciId, Problem, RenderNode, node_paths, node_pci_id, pci_address, render_node, render_nodes,
+};
 pub use reason::{Reason, ReasonKind};
 pub use report::{
     Capabilities, Entry, Entrypoint, Machine, NodeProbe, NodeReport, Operation, Outcome,
     Processing, Trial, VaapiFailure,
 };
+pub use work::{Action, Measured, Step, Task, Work};

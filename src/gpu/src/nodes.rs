@@ -66,6 +66,18 @@ pub struct PciId {
     pub device: u16,
 }
 
+impl PciId {
+    /// Whose chip it is, as far as makers of GPUs are concerned; else `PCI`.
+    pub fn maker(self) -> &'static str {
+        match self.vendor {
+            0x8086 => "Intel",
+            0x1002 => "AMD",
+            0x10de => "NVIDIA",
+            _ => "PCI",
+        }
+    }
+}
+
 impl fmt::Display for PciId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}:{:04x}", self.vendor, self.device)
@@ -105,6 +117,15 @@ pub fn node_paths() -> io::Result<Vec<PathBuf>> {
 /// The node at that path.
 pub fn render_node(path: &Path) -> RenderNode {
     look(path, &Path::new(CLASSES).join(path.file_name().unwrap_or_default()))
+}
+
+/// Where the GPU behind a node is on the PCI bus (`0000:00:02.0`), if it is there: unlike the node's
+/// number it stays the same when another GPU is put in.
+pub fn pci_address(node: &Path) -> Option<String> {
+    let device = fs::read_link(Path::new(CLASSES).join(node.file_name()?).join("device")).ok()?;
+    let name = device.file_name()?.to_str()?.to_owned();
+    // Domain, bus and slot. Others (`gpu.0` of a platform's bus) name no place.
+    (name.matches(':').count() == 2).then_some(name)
 }
 
 fn paths_in(devices: &Path) -> io::Result<Vec<PathBuf>> {
@@ -159,6 +180,11 @@ fn group_name(groups: &str, gid: u32) -> Option<String> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
     })
+}
+
+/// The id of the chip behind the node at that path, as sysfs says. Doesn't open the node.
+pub fn node_pci_id(path: &Path) -> Option<PciId> {
+    pci_id(&Path::new(CLASSES).join(path.file_name()?))
 }
 
 fn pci_id(sysfs: &Path) -> Option<PciId> {

@@ -37,11 +37,13 @@ pub enum ReasonKind {
     Deinterlace,
     /// It doesn't turn pictures.
     Turn,
+    /// It has no time left for one more stream.
+    Capacity,
 }
 
 impl ReasonKind {
     /// All.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Disabled,
         Self::Looking,
         Self::NoGpu,
@@ -53,6 +55,7 @@ impl ReasonKind {
         Self::Scale,
         Self::Deinterlace,
         Self::Turn,
+        Self::Capacity,
     ];
 
     /// Stable word, as in JSON and in labels of metrics.
@@ -69,6 +72,7 @@ impl ReasonKind {
             Self::Scale => "scale",
             Self::Deinterlace => "deinterlace",
             Self::Turn => "turn",
+            Self::Capacity => "capacity",
         }
     }
 }

@@ -7,7 +7,7 @@
 //! Invariants:
 //! - Arithmetic is exact, in the ticks of the container, as ffmpeg compares.
 
-use crate::time::{duration_ticks, nanoseconds, ticks};
+use crate::time::{duration_ticks, ticks};
 
 /// State of the rule over a run.
 #[derive(Debug)]
@@ -57,11 +57,6 @@ impl Extent {
     pub fn seconds(&self) -> f64 {
         self.ticks as f64 / f64::from(self.rate)
     }
-
-    /// Length in ns.
-    pub fn duration_ns(&self) -> u64 {
-        u64::try_from(nanoseconds(self.ticks, self.rate)).unwrap_or(0)
-    }
 }
 
 impl CutRule {
@@ -78,6 +73,17 @@ impl CutRule {
             begun: 1,
             packets: 0,
         }
+    }
+
+    /// Goes on behind a segment: of a run that began at `start_ns`, of which so many segments are
+    /// whole.
+    pub fn go_on(&mut self, start_ns: i64, whole: u64) {
+        (self.start, self.begun) = (Some((start_ns, false)), whole + 1);
+    }
+
+    /// Start of the run, ns, and how many segments are whole, right behind one.
+    pub fn progress(&self) -> (i64, u64) {
+        (self.start.map_or(0, |(start, _)| start), self.begun - 1)
     }
 
     /// Asks for the next packet in order of writing; `Some` if the segment ends before it.

@@ -6,7 +6,7 @@
 //! segments that stand there, in place, and ends if it may not.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
@@ -145,6 +145,16 @@ impl Folder {
             .map_err(|error| WriteError::from_os(name, error.into()))?;
         self.give_away(&fd);
         Ok(Growing { fd, name: name.to_owned(), bytes: 0 })
+    }
+
+    /// What a file holds; a link isn't followed.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, WriteError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&self.directory, name, flags, Mode::empty())
+            .map_err(|error| WriteError::from_os(name, error.into()))?;
+        let mut data = Vec::new();
+        File::from(fd).read_to_end(&mut data).map_err(|error| WriteError::from_os(name, error))?;
+        Ok(data)
     }
 
     /// Makes the directory's owner the file's. Only root may; for others the file stays theirs.

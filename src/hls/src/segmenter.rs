@@ -4,11 +4,13 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use ffmpeg_args::{Container, HlsOutput, PlaylistType};
+use serde::{Deserialize, Serialize};
 
 use crate::cut::{Candidate, CutRule, Extent};
 use crate::file::{Folder, Temporary};
 use crate::fmp4::{self, Fmp4Writer};
 use crate::playlist::Playlist;
+use crate::seam::{ContainerSeam, Left, Seam, TrackSeam};
 use crate::ts::{self, TsWriter};
 use crate::{Interleaver, Sample, Track, WriteError};
 
@@ -16,7 +18,7 @@ use crate::{Interleaver, Sample, Track, WriteError};
 const TS_BUFFER: usize = 64 << 10;
 
 /// What an observer is told, from within the call that caused it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Once: the first final name is about to appear in the directory.
     Committing,
@@ -26,15 +28,17 @@ pub enum Event {
         number: u64,
         /// Presentation time of its first sample on the source's timeline, ns.
         start_ns: i64,
-        /// Its length as the playlist states it, ns.
-        duration_ns: u64,
+        /// Its length as the playlist states it: ticks, and how many of them are a second.
+        length: (u64, u32),
         /// Size of the file.
         bytes: u64,
+        /// Where another writer can go on; `None` behind the last segment.
+        seam: Option<Box<Seam>>,
     },
 }
 
 /// How much went through, for progress reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Frames of the video track, or packets if there is sound only.
     pub frames: u64,
@@ -72,7 +76,9 @@ pub struct Segmenter {
     /// The track that counts and cuts: the video, or the first if there is none.
     reference: usize,
     has_video: bool,
-    tracks: usize,
+    tracks: Vec<TrackSeam>,
+    /// What another writer has written before.
+    left: Option<Left>,
     interleaver: Interleaver,
     cut: CutRule,
     muxer: Muxer,
@@ -141,7 +147,11 @@ impl Segmenter {
             tag: writer_tag.to_owned(),
             reference: 0,
             has_video,
-            tracks: tracks.len(),
+            tracks: tracks
+                .into_iter()
+                .map(|track| TrackSeam { format: track.format, last: None })
+                .collect(),
+            left: None,
             interleaver,
             muxer,
             video_began: false,
@@ -152,6 +162,42 @@ impl Segmenter {
         })
     }
 
+    /// Goes on at a seam that another writer has left behind in the same directory. `lengths` are those
+    /// of the run's whole segments, in ticks and ticks per second.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or if the init file isn't there any more.
+    pub fn resume(
+        directory: OwnedFd,
+        output: HlsOutput,
+        seam: &Seam,
+        lengths: impl IntoIterator<Item = (u64, u32)>,
+        writer_tag: &str,
+        observer: impl FnMut(Event) + Send + 'static,
+    ) -> Result<Self, WriteError> {
+        let format = |track: &TrackSeam| Track { format: track.format.clone() };
+        let tracks = seam.tracks.iter().map(format).collect();
+        let mut own = Self::new(directory, output, tracks, writer_tag, observer)?;
+        match (&mut own.muxer, &seam.container) {
+            (Muxer::Ts { writer, .. }, ContainerSeam::Ts(state)) => writer.go_on(state),
+            (Muxer::Fmp4 { writer, init, init_done }, ContainerSeam::Fmp4(state)) => {
+                writer.go_on(state, &own.folder.read(init)?);
+                *init_done = true;
+            }
+            _ => return Err(WriteError::Unsupported("a seam of another container".into())),
+        }
+        for (number, (ticks, rate)) in (own.number..).zip(lengths) {
+            own.number = number;
+            own.playlist.push(own.segment_name(), ticks as f64 / f64::from(rate));
+        }
+        own.cut.go_on(seam.run_start_ns, seam.whole);
+        own.number = seam.number;
+        own.counters = seam.counters;
+        own.left = Some(Left::by(seam));
+        own.tracks.clone_from(&seam.tracks);
+        Ok(own)
+    }
+
     /// Takes a sample; writes whatever has become writable by it.
     ///
     /// # Errors
@@ -160,9 +206,12 @@ impl Segmenter {
         if self.closed {
             return Err(WriteError::Closed);
         }
-        if sample.track >= self.tracks {
-            let reason = format!("unknown track, expected less than {}", self.tracks);
+        if sample.track >= self.tracks.len() {
+            let reason = format!("unknown track, expected less than {}", self.tracks.len());
             return Err(WriteError::BadSample { track: sample.track, reason });
+        }
+        if self.left.as_mut().is_some_and(|left| left.is_written(&sample)) {
+            return Ok(());
         }
         self.interleaver.push(sample);
         self.drain()
@@ -186,7 +235,7 @@ impl Segmenter {
     /// # Errors
     /// Any [`WriteError`].
     pub fn finish(mut self) -> Result<Counters, WriteError> {
-        for track in 0..self.tracks {
+        for track in 0..self.tracks.len() {
             self.end_track(track)?;
         }
         let last = self.finish_files();
@@ -265,6 +314,7 @@ impl Segmenter {
             Muxer::Fmp4 { writer, .. } => writer.write(sample)?,
         }
         self.counters.count(sample, reference);
+        self.tracks[sample.track].last = Some((sample.dts, sample.duration));
         Ok(())
     }
 
@@ -288,18 +338,38 @@ impl Segmenter {
         };
         self.counters.bytes += bytes;
         self.counters.segments += 1;
-        (self.observer)(Event::SegmentComplete {
-            number: self.number,
-            start_ns: extent.start_ns,
-            duration_ns: extent.duration_ns(),
-            bytes,
-        });
+        let number = self.number;
         self.number += 1;
+        let seam = next.map(|next| Box::new(self.seam(next)));
+        (self.observer)(Event::SegmentComplete {
+            number,
+            start_ns: extent.start_ns,
+            length: (u64::try_from(extent.ticks).unwrap_or(0), extent.rate),
+            bytes,
+            seam,
+        });
         self.playlist.push(name, extent.seconds());
         if self.output.playlist_type == PlaylistType::Event {
             self.write_playlist(false)?;
         }
         Ok(())
+    }
+
+    /// The state in which the sample `next` begins a segment.
+    fn seam(&self, next: &Sample) -> Seam {
+        let (run_start_ns, whole) = self.cut.progress();
+        Seam {
+            number: self.number,
+            start_ns: next.pts,
+            run_start_ns,
+            whole,
+            counters: self.counters,
+            tracks: self.tracks.clone(),
+            container: match &self.muxer {
+                Muxer::Ts { writer, .. } => ContainerSeam::Ts(writer.state()),
+                Muxer::Fmp4 { writer, .. } => ContainerSeam::Fmp4(writer.state()),
+            },
+        }
     }
 
     fn close_ts(&mut self) -> Result<u64, WriteError> {

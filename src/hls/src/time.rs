@@ -20,13 +20,6 @@ pub fn duration_ticks(ns: u64, rate: u32) -> i64 {
     ticks(i64::try_from(ns).unwrap_or(i64::MAX), rate)
 }
 
-/// Ticks back to nanoseconds, to the nearest.
-pub fn nanoseconds(ticks: i64, rate: u32) -> i64 {
-    let rate = i128::from(rate.max(1));
-    let twice = i128::from(ticks) * NS * 2;
-    i64::try_from((twice + rate * twice.signum()) / (rate * 2)).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,7 +39,5 @@ mod tests {
             assert_eq!(ticks(ns, 24_000), frame * 1001);
         }
         assert_eq!(ticks(-21_333_333, 48_000), -1024);
-        assert_eq!(nanoseconds(-1024, 48_000), -21_333_333);
-        assert_eq!(nanoseconds(270_000, 90_000), 3_000_000_000);
     }
 }

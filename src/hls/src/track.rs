@@ -1,16 +1,18 @@
 //! What comes in: tracks and their samples.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// One elementary stream of the output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Track {
     /// Codec and whatever its headers need.
     pub format: TrackFormat,
 }
 
 /// Codec of a track.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TrackFormat {
     /// H.264. Samples are Annex B access units, SPS and PPS in band at every IDR.
     H264 {
@@ -35,6 +37,7 @@ pub enum TrackFormat {
     /// AAC. Samples are raw frames, without ADTS header.
     Aac {
         /// AudioSpecificConfig, ISO/IEC 14496-3.
+        #[serde(with = "plain")]
         audio_specific_config: Bytes,
         /// Hz.
         sample_rate: u32,
@@ -65,6 +68,7 @@ pub enum TrackFormat {
     /// Opus. Samples are packets.
     Opus {
         /// The identification header of Ogg (`OpusHead...`, RFC 7845 5.1).
+        #[serde(with = "plain")]
         opus_head: Bytes,
         /// Hz of the source; Opus itself counts in 48 kHz.
         sample_rate: u32,
@@ -74,13 +78,15 @@ pub enum TrackFormat {
     /// FLAC. Samples are frames. Not in MPEG-TS.
     Flac {
         /// The 34 bytes of the STREAMINFO block, without block header.
+        #[serde(with = "plain")]
         streaminfo: Bytes,
         /// Hz.
         sample_rate: u32,
         /// Number of channels.
         channels: u32,
     },
-    /// Vorbis. Samples are packets. Ogg and Matroska only.
+    /// Vorbis. Samples are packets. Ogg and Matroska only, of which there are no segments.
+    #[serde(skip)]
     Vorbis {
         /// Identification, comment and setup header, as packets (Vorbis I, 4.2).
         headers: [Bytes; 3],
@@ -89,6 +95,20 @@ pub enum TrackFormat {
         /// Number of channels.
         channels: u32,
     },
+}
+
+/// Bytes as a list of numbers.
+mod plain {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(bytes.iter())
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Bytes, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(Bytes::from)
+    }
 }
 
 impl TrackFormat {

@@ -32,7 +32,7 @@ pub use command::{CommandError, CommandLine, Container, Kind, Template};
 pub use job::{Exit, Job, Log, STOP_PATIENCE};
 pub use media::{Media, MediaError};
 pub use progressive::{Download, Received, follow};
-pub use report::{Fault, FaultKind, Report, Run, Served};
+pub use report::{Appeared, Fault, FaultKind, Report, Run, Served};
 pub use server::{Server, Settings};
 pub use tuner::Tuner;
 pub use viewer::{Amount, Pace, Script, ScriptError, Stall, Step, play};

@@ -25,7 +25,8 @@ use jellyfin_sim::{
 
 Steps of a script, separated by semicolons:
   play N       ask for N segments in order        pause, resume  the throttler's p and u
-  play all     ask for all until the end          finish         wait until ffmpeg has ended
+  play Ns      the same for N seconds             finish         wait until ffmpeg has ended
+  play all     ask for all until the end
   seek T       go to T seconds                    stop           q, 5 s, SIGKILL; files stay
   wait T       do nothing for T seconds           leave          the same, then delete the files
   term, kill   SIGTERM, SIGKILL instead of q

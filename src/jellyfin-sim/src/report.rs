@@ -16,6 +16,8 @@ pub struct Report {
     pub runs: Vec<Run>,
     /// What the viewer got, in order.
     pub segments: Vec<Served>,
+    /// When segments took their names, in order; see [`Appeared`].
+    pub appeared: Vec<Appeared>,
     /// Where playback at normal speed would have stood still.
     pub stalls: Vec<Stall>,
     /// What Jellyfin or the viewer would have tripped over.
@@ -62,6 +64,17 @@ pub struct Served {
     pub bytes: u64,
     /// Of its bytes.
     pub hash: String,
+}
+
+/// A segment's file has appeared, whole or not: from then on the one before can be served.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Appeared {
+    /// Its number.
+    pub number: i64,
+    /// The run that made it.
+    pub run: usize,
+    /// When its name was first seen in that run.
+    pub at: f64,
 }
 
 /// Something that must not happen.

@@ -14,11 +14,15 @@ use rustix::process::Signal;
 use crate::command::CommandLine;
 use crate::job::{Exit, Job};
 use crate::let_pass;
-use crate::report::{Fault, FaultKind, Report, Run, Served};
+use crate::report::{Appeared, Fault, FaultKind, Report, Run, Served};
 use crate::watch::{Change, Watch};
 
 /// A gap of so many seconds to the newest segment makes Jellyfin start anew.
 const GAP_SECONDS: u64 = 24;
+/// Time between two looks of the throttler.
+const THROTTLE_EVERY: f64 = 5.0;
+/// The throttler never pauses a transcode that is less ahead.
+const LEAST_THROTTLE: Duration = Duration::from_secs(60);
 /// Jellyfin deletes a session's files so long after the stop.
 const DELETE_DELAY: Duration = Duration::from_millis(1500);
 /// A playlist counts a last segment for any remainder; one this short may have no frame in it.
@@ -37,6 +41,9 @@ pub struct Settings {
     pub patience: Duration,
     /// Start with nice +10.
     pub nice: bool,
+    /// How far ahead of what was served a transcode is paused (contract 3, Throttling); a minute at
+    /// least. Jellyfin has it off unless asked for, and then three minutes.
+    pub throttle: Option<Duration>,
     /// Duration of the media in seconds.
     pub runtime: f64,
     /// Variables set for the executable, beside those of this process.
@@ -52,6 +59,7 @@ impl Settings {
             look: Duration::from_millis(2),
             patience: Duration::from_secs(120),
             nice: false,
+            throttle: None,
             runtime,
             environment: Vec::new(),
         }
@@ -66,6 +74,8 @@ pub struct Server {
     job: Option<Job>,
     report: Report,
     begun: Instant,
+    /// When the throttler looks next.
+    throttle_at: f64,
 }
 
 impl Server {
@@ -83,6 +93,7 @@ impl Server {
             job: None,
             report: Report::default(),
             begun: Instant::now(),
+            throttle_at: THROTTLE_EVERY,
         })
     }
 
@@ -370,6 +381,29 @@ impl Server {
         files.get(&name)?.iter().rev().find(|event| made(event.change)).map(|event| event.run)
     }
 
+    /// The throttler's look, if it is time for one: pauses a transcode that is far ahead of what was
+    /// served, or lets it go on.
+    pub fn throttle(&mut self) {
+        let Some(delay) = self.settings.throttle.map(|delay| delay.max(LEAST_THROTTLE)) else {
+            return;
+        };
+        if self.now() < self.throttle_at {
+            return;
+        }
+        self.throttle_at = self.now() + THROTTLE_EVERY;
+        let segment = Duration::from_millis(self.command.segment_ms);
+        let served = self.report.segments.last().map_or(0, |served| served.number + 1);
+        let served = segment * u32::try_from(served).unwrap_or(0);
+        let start = self.report.runs.last().map_or(0, |run| run.start_number);
+        let start = segment * u32::try_from(start).unwrap_or(0);
+        let Some(job) = &mut self.job else { return };
+        let position = job.log().last.and_then(|reading| reading.position);
+        match position {
+            Some(position) if start + position >= served + delay => job.pause(),
+            _ => job.resume(),
+        }
+    }
+
     /// Stops the job as Jellyfin does. The files stay.
     pub fn stop(&mut self) -> Option<Exit> {
         let exit = self.job.as_mut()?.stop();
@@ -422,7 +456,26 @@ impl Server {
         self.find_changes();
         self.report.segment_seconds = self.command.segment_ms as f64 / 1000.0;
         self.report.names = self.watch.files().into_keys().collect();
+        self.report.appeared = self.appeared();
         std::mem::take(&mut self.report)
+    }
+
+    /// The first sight of each segment's name in each run.
+    fn appeared(&self) -> Vec<Appeared> {
+        let mut appeared: Vec<Appeared> = Vec::new();
+        for (name, events) in self.watch.files() {
+            let Some(number) = self.number_of(&name) else { continue };
+            for event in events {
+                let known =
+                    appeared.last().is_some_and(|a| (a.number, a.run) == (number, event.run));
+                if matches!(event.change, Change::Created | Change::MovedIn) && !known {
+                    let at = event.at.saturating_duration_since(self.begun).as_secs_f64();
+                    appeared.push(Appeared { number, run: event.run, at });
+                }
+            }
+        }
+        appeared.sort_by(|a, b| a.at.total_cmp(&b.at));
+        appeared
     }
 
     /// Names that int.Parse would have tripped over, had Jellyfin looked at the right moment.

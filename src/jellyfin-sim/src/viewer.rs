@@ -43,6 +43,8 @@ pub enum Amount {
     Segments(u64),
     /// Until the end.
     All,
+    /// Until so many seconds have passed.
+    Seconds(f64),
 }
 
 /// What a viewer does, in order.
@@ -52,7 +54,7 @@ pub struct Script(pub Vec<Step>);
 /// Why a script isn't one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "expected a step such as \"play 4\", \"play all\", \"seek 30\", \"wait 1.5\", \"pause\", \
+    "expected a step such as \"play 4\", \"play all\", \"play 20s\", \"seek 30\", \"wait 1.5\", \"pause\", \
      \"resume\", \"finish\", \"stop\", \"term\", \"kill\" or \"leave\", got {0:?}"
 )]
 pub struct ScriptError(String);
@@ -82,6 +84,9 @@ fn step(text: &str) -> Result<Step, ScriptError> {
     let words: Vec<_> = text.split_whitespace().collect();
     Ok(match words[..] {
         ["play", "all"] => Step::Play(Amount::All),
+        ["play", time] if time.ends_with('s') => {
+            Step::Play(Amount::Seconds(seconds(&time[..time.len() - 1])?))
+        }
         ["play", count] => Step::Play(Amount::Segments(count.parse().map_err(|_| wrong())?)),
         ["seek", time] => Step::Seek(seconds(time)?),
         ["wait", time] => Step::Wait(seconds(time)?),
@@ -175,15 +180,19 @@ impl Viewer {
 
     fn play(&mut self, server: &mut Server, amount: Amount) {
         let left = server.segments().saturating_sub(self.next);
-        let count = match amount {
-            Amount::Segments(count) => count.min(left),
-            Amount::All => left,
+        let (count, end) = match amount {
+            Amount::Segments(count) => (count.min(left), f64::INFINITY),
+            Amount::All => (left, f64::INFINITY),
+            Amount::Seconds(seconds) => (left, server.now() + seconds),
         };
         if !self.has_init && server.request(-1).is_some() {
             self.has_init = true;
         }
         for _ in 0..count {
-            self.wait_for_room(server);
+            self.wait_for_room(server, end);
+            if server.now() >= end {
+                return;
+            }
             let number = self.next.cast_signed();
             let Some(served) = server.request(number).map(|segment| segment.served) else {
                 // A player gives up after an error of the server.
@@ -192,19 +201,21 @@ impl Viewer {
             self.next += 1;
             self.note(number, served, server.command().segment_ms as f64 / 1000.0);
         }
+        // Whoever has all of it goes on watching.
+        while end.is_finite() && server.now() < end {
+            wait_until(server, end);
+        }
     }
 
-    fn wait_for_room(&self, server: &Server) {
+    /// Until there is room in the player's buffer, or `end`.
+    fn wait_for_room(&self, server: &mut Server, end: f64) {
         let (Pace::Watching { factor, buffer_seconds }, Some(stretch)) = (self.pace, &self.stretch)
         else {
             return;
         };
         let ahead = stretch.segments as f64 * server.command().segment_ms as f64 / 1000.0;
         let wanted_at = stretch.since + stretch.stalled + (ahead - buffer_seconds) / factor;
-        let wait = wanted_at - server.now();
-        if wait > 0.0 {
-            let_pass(Duration::from_secs_f64(wait));
-        }
+        wait_until(server, wanted_at.min(end));
     }
 
     fn note(&mut self, segment: i64, served: f64, segment_seconds: f64) {
@@ -221,6 +232,18 @@ impl Viewer {
     }
 }
 
+/// Lets time pass, and the throttler look meanwhile.
+fn wait_until(server: &mut Server, time: f64) {
+    loop {
+        server.throttle();
+        let wait = time - server.now();
+        if wait <= 0.0 {
+            return;
+        }
+        let_pass(Duration::from_secs_f64(wait.min(1.0)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,16 +251,17 @@ mod tests {
     #[test]
     fn scripts_are_read() {
         assert_eq!(
-            "play 4; seek 30.5;play all ; leave;".parse(),
+            "play 4; play 2.5s; seek 30.5;play all ; leave;".parse(),
             Ok(Script(vec![
                 Step::Play(Amount::Segments(4)),
+                Step::Play(Amount::Seconds(2.5)),
                 Step::Seek(30.5),
                 Step::Play(Amount::All),
                 Step::Leave,
             ]))
         );
         assert_eq!("".parse(), Ok(Script(vec![])));
-        for wrong in ["play", "play x", "seek -1", "dance", "leave now"] {
+        for wrong in ["play", "play x", "play s", "play -1s", "seek -1", "dance", "leave now"] {
             assert!(wrong.parse::<Script>().is_err(), "{wrong}");
         }
     }

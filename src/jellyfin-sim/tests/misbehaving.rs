@@ -10,6 +10,10 @@ use jellyfin_sim::{Container, FaultKind, Kind, Pace, Report, Server, Settings, T
 /// A shell script in ffmpeg's place. `segment N` writes one as a good writer does, `until_q` waits
 /// for the stop key; `$start` is the number to start at.
 fn session(writer: &str, script: &str) -> Report {
+    throttled(writer, script, None)
+}
+
+fn throttled(writer: &str, script: &str, throttle: Option<Duration>) -> Report {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let program = dir.path().join("writer");
@@ -47,6 +51,7 @@ start=$2
     let mut settings = Settings::new(program, 60.0);
     settings.poll = Duration::from_millis(20);
     settings.patience = Duration::from_secs(10);
+    settings.throttle = throttle;
     let server = Server::new(settings, command).unwrap();
     play(server, &script.parse().unwrap(), Pace::Fast)
 }
@@ -188,4 +193,32 @@ fn keys_arrive_as_the_throttler_sends_them() {
     );
     // Resumed before the stop.
     assert_eq!(report.runs[0].log.head[0].split_whitespace().collect::<String>(), r"puq\n");
+}
+
+/// Names of files tell which keys have come.
+#[track_caller]
+fn keys(time: &str, throttle: Option<Duration>, expect: &str) {
+    let writer = format!(
+        "for n in $(seq 0 20); do segment $n; done; echo 'frame=9 fps=24 time={time} ' >&2; \
+         read -r key; : > \"$(name).$key\""
+    );
+    let report = throttled(&writer, "play 7s; stop", throttle);
+    assert_eq!(report.segments.len(), 20, "{report}");
+    assert!(report.names.contains(&format!("feed.ts.{expect}")), "{:?}", report.names);
+}
+
+/// All sixty seconds have been served; a minute more is the least that pauses.
+#[test]
+fn a_transcode_that_is_far_ahead_is_paused_and_let_go_before_the_stop() {
+    keys("00:02:01.00", Some(Duration::ZERO), "puq");
+}
+
+#[test]
+fn a_transcode_that_is_less_ahead_goes_on() {
+    keys("00:01:59.00", Some(Duration::ZERO), "q");
+}
+
+#[test]
+fn nobody_is_paused_unless_asked_for() {
+    keys("00:09:00.00", None, "q");
 }

@@ -29,6 +29,7 @@ use gstreamer as gst;
 
 pub use clip::{Clip, clip};
 pub use picture::{FRAMES, Picture};
+pub use tones::CAPS as HDR10;
 pub use trial::try_operation;
 
 /// Answers for the node at `path`: what it can do, or with `trial` what comes of an operation on an
@@ -58,7 +59,10 @@ fn ask(path: &Path) -> NodeProbe {
 }
 
 /// Standard output for the answer alone: what others write to it goes to standard error.
-fn keep_stdout() -> io::Result<File> {
+///
+/// # Errors
+/// Of the system.
+pub fn keep_stdout() -> io::Result<File> {
     let answer = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     Ok(answer)

@@ -18,11 +18,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use ffmpeg_args::Transcode;
-use gpu::{Device, Engine, Reason};
+use gpu::{Device, Engine, Reason, Work};
 use serde::{Deserialize, Serialize};
 
+use crate::{Complete, Resumption};
+
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -122,6 +124,15 @@ pub enum GatewayToHook {
     },
 }
 
+/// The picture of a stream's source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePicture {
+    /// `h264`, `hevc`, as ffmpeg names codecs.
+    pub codec: String,
+    /// Width and height in pixels before any turning, if the container states them.
+    pub size: Option<(u32, u32)>,
+}
+
 /// How far a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
@@ -172,6 +183,17 @@ pub enum Fault {
     Gateway,
 }
 
+/// What holds a worker in from the first byte of media on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The ABI of Landlock that is in force, if it is.
+    pub landlock: Option<u32>,
+    /// Whether seccomp is.
+    pub seccomp: bool,
+    /// What isn't, and why, for people.
+    pub missing: Option<String>,
+}
+
 /// To a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -189,6 +211,14 @@ pub enum GatewayToWorker {
         /// Where the worker finds what the kernel says of its processes: `/proc`, or what stands for
         /// it in a test.
         proc_root: PathBuf,
+        /// Where another worker has come to with it, if it isn't begun.
+        resumption: Option<Box<Resumption>>,
+    },
+    /// The answer to [`WorkerToGateway::Options`]: how the stream is to be run. A gateway that has no
+    /// room for it closes the connection instead.
+    Run {
+        /// Which of the options.
+        option: usize,
     },
     /// As the hook's.
     Control(Control),
@@ -208,6 +238,21 @@ pub enum WorkerToGateway {
         /// [`PROTOCOL`] of the worker.
         protocol: u32,
     },
+    /// The stream has been read, its media not yet. Isn't said if no sandbox is wanted.
+    Sandboxed(Sandbox),
+    /// The source is open, and nothing is built yet: the ways in which the picture can be encoded, and
+    /// what each asks for. The best comes first. Told if there is a picture to encode; the answer is
+    /// [`GatewayToWorker::Run`].
+    Options {
+        /// Not empty.
+        options: Vec<Work>,
+    },
+    /// Processor time of the worker since it began, all threads; before [`Options`](Self::Options),
+    /// twice a second, and at the end of the stream.
+    CpuTime {
+        /// Microseconds.
+        cpu_us: u64,
+    },
     /// The graph is built and runs.
     Running {
         /// `vaapi`, `mixed` (one of decoder and encoder on the GPU) or `software`.
@@ -216,6 +261,8 @@ pub enum WorkerToGateway {
         node: Option<PathBuf>,
         /// Why it isn't all on the GPU.
         reason: Option<Reason>,
+        /// The picture that goes in, if there is one.
+        source: Option<SourcePicture>,
         /// One line for people.
         description: String,
     },
@@ -241,6 +288,8 @@ pub enum WorkerToGateway {
     SegmentComplete {
         /// Its number.
         number: u64,
+        /// For whoever goes on behind it.
+        complete: Complete,
     },
     /// See [`GatewayToHook::Progress`].
     Progress(Progress),

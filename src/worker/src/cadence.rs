@@ -76,6 +76,11 @@ impl FrameGrid {
         Self { capped: true, ..Self::new(rate) }
     }
 
+    /// Goes on: the next frame stands at `next`.
+    pub fn go_on(&mut self, next: i64) {
+        (self.next, self.started) = (next, true);
+    }
+
     fn position(&self, time_ns: i64) -> f64 {
         time_ns as f64 * f64::from(self.rate.0) / (f64::from(self.rate.1) * 1e9)
     }
@@ -159,6 +164,11 @@ impl FrameGrid {
         ((numerator + rate / 2).div_euclid(rate)) as i64
     }
 
+    /// Source time of the grid index that is nearest to a time, ns.
+    pub fn nearest_ns(&self, time_ns: i64) -> i64 {
+        self.time_ns(self.position(time_ns).round() as i64)
+    }
+
     /// The rate.
     pub fn rate(&self) -> Rate {
         self.rate
@@ -178,6 +188,16 @@ impl KeyframeGrid {
     /// A grid with this period.
     pub fn new(every_seconds: f64) -> Self {
         Self { every_seconds, first: None, forced: 0 }
+    }
+
+    /// Index of the first frame, and how many keyframes there have been; `None` before any frame.
+    pub fn progress(&self) -> Option<(i64, u64)> {
+        Some((self.first?, self.forced))
+    }
+
+    /// Goes on where [`progress`](Self::progress) was so.
+    pub fn go_on(&mut self, (first, forced): (i64, u64)) {
+        (self.first, self.forced) = (Some(first), forced);
     }
 
     /// Whether the frame with this index of `grid` must be a keyframe. Ask for each frame, in

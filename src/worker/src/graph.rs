@@ -310,9 +310,7 @@ fn video_facts(plan: &VideoEncode) -> Facts {
         }
         .to_string(),
     );
-    let preset = plan.preset.as_deref().unwrap_or_default();
-    // Hardware encoders' presets are no names of x264's, or mean another thing.
-    facts.insert("preset", if is_x264_preset(preset) { preset } else { "veryfast" }.to_owned());
+    facts.insert("preset", software_preset(plan).to_owned());
     if let Some(profile) = plan.profile.as_deref() {
         facts.insert("h264_profile", profile.replace('_', "-"));
     }
@@ -436,6 +434,13 @@ fn encoder_params(plan: &VideoEncode) -> String {
         params.push("open-gop=0:repeat-headers=1:scenecut=0".to_owned());
     }
     params.join(":")
+}
+
+/// The preset of an encoder in software. Hardware encoders' are no names of x264's, or mean another
+/// thing.
+pub fn software_preset(plan: &VideoEncode) -> &str {
+    let preset = plan.preset.as_deref().unwrap_or_default();
+    if is_x264_preset(preset) { preset } else { "veryfast" }
 }
 
 fn is_x264_preset(name: &str) -> bool {

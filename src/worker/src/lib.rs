@@ -11,9 +11,12 @@
 //! - The process lives for one stream and no longer than its gateway.
 #![deny(unsafe_code)]
 
+pub mod admission;
 pub mod best;
 pub mod cadence;
+pub mod calibrate;
 pub mod canvas;
+pub mod confinement;
 pub mod disposable;
 pub mod elements;
 pub mod format;
@@ -27,6 +30,7 @@ mod meter;
 pub mod mix;
 pub mod mpegts;
 pub mod opened;
+pub mod options;
 pub mod outline;
 mod pace;
 mod pads;
@@ -35,6 +39,7 @@ pub mod pipeline;
 pub mod reading;
 pub mod reorder;
 pub mod run;
+pub mod seam;
 pub mod size;
 pub mod source;
 pub mod stages;

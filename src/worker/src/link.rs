@@ -9,21 +9,24 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ffmpeg_args::{
-    Deinterlace, Delivery, FileFormat, Keyframes, Location, Network, Output as Planned, StreamRef,
-    StreamSelect, Subtitles, Transcode, VideoAction,
+    Audio, AudioAction, AudioCodec, Deinterlace, Delivery, FileFormat, Keyframes, Location,
+    Network, Output as Planned, StreamRef, StreamSelect, Subtitles, Transcode, VideoAction,
 };
 use gpu::{Device, Reason};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use session::{Ending, Fault};
+use session::{Ending, Fault, SourcePicture};
 
+use crate::admission::Asker;
 use crate::cadence::Holes;
 use crate::graph::{Graph, Host, describe};
 use crate::key_sets::KeySets;
+use crate::options::ways;
 use crate::pace;
 use crate::pads::LEAD_NS;
-use crate::pipeline::{Output, TrackSettings, build_track};
+use crate::pipeline::{Begin, Output, TrackSettings, build_track};
 use crate::reading::Reading;
+use crate::seam::{Notes, REORDER_AHEAD_NS, SoundEncoder, State};
 use crate::source::{Kind, Source, SourceError};
 use crate::stages::{SourceStream, Stages};
 use crate::subtitles::{self, Opening};
@@ -31,6 +34,11 @@ use crate::timeline::{Gate, Timeline};
 use crate::turn::{Rotation, rotation};
 use crate::writer::failed;
 use crate::{swscale, vaapi};
+
+/// Behind a seam subtitles are looked for from so long before on, ns; beside what they are anyway.
+const SUBTITLES_AHEAD_NS: i64 = 20_000_000_000;
+/// What a deinterlacer may look back, ns.
+const DEINTERLACER_AHEAD_NS: i64 = 500_000_000;
 
 /// What a stream may run on.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +56,10 @@ pub struct Inputs {
     pub sources: Vec<Option<Source>>,
     /// What is burnt into the picture.
     pub subtitles: Option<Opening>,
+    /// Where another worker has come to.
+    pub begin: Option<State>,
+    /// What another worker may have to know.
+    pub notes: Option<Notes>,
 }
 
 /// What [`link`] has built.
@@ -58,6 +70,8 @@ pub struct Linked {
     pub node: Option<PathBuf>,
     /// Why the picture isn't all on a GPU that there is.
     pub reason: Option<Reason>,
+    /// The picture that goes in.
+    pub source: Option<SourcePicture>,
     /// One line for people.
     pub description: String,
     /// Tracks that pass unchanged.
@@ -66,6 +80,8 @@ pub struct Linked {
     pub announced_end_ns: Option<i64>,
     /// Likewise the last.
     pub last_end_ns: Option<i64>,
+    /// The encoder of the sound.
+    pub sound_encoder: Option<SoundEncoder>,
 }
 
 /// Opens every input that a stream of the plan comes from.
@@ -109,16 +125,18 @@ fn is_numbered(source: StreamRef, input: usize) -> bool {
     source.input == input && matches!(source.stream, StreamSelect::Index(_))
 }
 
-/// Builds the chains, links them, seeks, and opens the sources.
+/// Builds the chains, links them, seeks, and opens the sources. How the picture is encoded is asked
+/// before.
 pub fn link(
     pipeline: &gst::Pipeline,
     stages: &Stages,
     plan: &Transcode,
-    gpu: Gpu<'_>,
+    asker: &mut Asker<'_>,
     inputs: Inputs,
     gate: &Arc<Gate>,
     output: &SyncSender<Output>,
 ) -> Result<Linked, SourceError> {
+    let gpu = asker.gpu;
     let sources = &inputs.sources[..];
     let find = |reference: StreamRef, kind| {
         let source = sources.get(reference.input).and_then(Option::as_ref);
@@ -138,7 +156,17 @@ pub fn link(
     if let (Some((source, index)), Some(stream)) = (&video, &mut video_stream) {
         stream.turn = turned(plan, source, *index)?;
     }
-    let device = device(stages, plan, gpu.devices, video_stream.as_ref());
+    let way = match (&video, &video_stream, plan.encoded_video()) {
+        (Some((source, index)), Some(stream), Some(encode)) => {
+            let ways = ways(stages, encode, gpu, stream, source.frame_rate(*index));
+            if ways.is_empty() { None } else { Some(asker.ask(ways)?) }
+        }
+        _ => None,
+    };
+    let changed = way.as_ref().map(|way| way.plan(plan));
+    let plan = changed.as_ref().unwrap_or(plan);
+    let devices = way.as_ref().map_or(gpu.devices, |way| &way.devices);
+    let device = device(stages, plan, devices, video_stream.as_ref());
     let host = Host { cores, hevc_in_slices: swscale::is_ffmpeg_7_1(), device };
     let graph = describe(stages, plan, host, video_stream.as_ref(), stream(&audio).as_ref())
         .map_err(|error| SourceError { message: error.to_string(), fault: Fault::Unsupported })?;
@@ -151,10 +179,17 @@ pub fn link(
     }
     let mut burner = None;
     if let (Some(opening), Some((source, _))) = (inputs.subtitles, video) {
-        burner = Some(opening.begin(&subtitle_times(plan, sources, source))?);
+        let mut times = subtitle_times(plan, sources, source);
+        if let Some(picture) = inputs.begin.as_ref().and_then(|state| state.picture) {
+            times.start_ns = times.start_ns.max(picture.needs_ns - SUBTITLES_AHEAD_NS);
+        }
+        burner = Some(opening.begin(&times)?);
     }
     let mut copied = BTreeSet::new();
     let mut ends_ns: Vec<i64> = Vec::new();
+    let mut sound_encoder = None;
+    // Where each input has to be begun with, in its demuxer's time, ns.
+    let mut targets: Vec<Option<i64>> = vec![None; sources.len()];
     let chains = [
         (&graph.video, video, plan.video.as_ref().map(|v| v.source.input)),
         (&graph.audio, audio, plan.audio.as_ref().map(|a| a.source.input)),
@@ -193,14 +228,35 @@ pub fn link(
                 && deinterlacing(plan).is_some_and(|how| !how.per_field),
             subtitles: burner.clone().filter(|_| is_video),
             gate: Arc::clone(gate),
+            notes: inputs.notes.clone(),
+            begin: begin(inputs.begin.as_ref(), is_video),
         };
         if chain.copied {
             copied.insert(track);
+        } else if !is_video {
+            let is_lame = plan.audio.as_ref().is_some_and(encodes_mp3);
+            sound_encoder = Some(SoundEncoder { priming: chain.priming, is_lame });
+        }
+        let read_from = inputs.begin.as_ref().and_then(|state| {
+            let from = state.read_from_ns(is_video, chain.copied)?;
+            let ahead = if settings.reorder {
+                REORDER_AHEAD_NS
+            } else if is_video && deinterlacing(plan).is_some() {
+                DEINTERLACER_AHEAD_NS
+            } else {
+                0
+            };
+            Some(from - ahead)
+        });
+        if let Some(from) = read_from {
+            let target = source.seek_target_at_ns(from, settings.timeline.offset_ns);
+            targets[input] = targets[input].into_iter().chain([target]).min();
         }
         ends_ns.extend(announced_end(source, index, &settings.timeline));
         let sink = build_track(pipeline, chain, &settings, output)?;
         if let Some(rate) = plan.inputs[input].read_rate.filter(|rate| *rate > 0.0) {
-            pace::attend(&sink, settings.timeline, rate, gate);
+            let start_ns = settings.timeline.start_ns.max(read_from);
+            pace::attend(&sink, Timeline { start_ns, ..settings.timeline }, rate, gate);
         }
         source.pad(index).link(&sink).map_err(|error| SourceError {
             message: format!("can't link {}: {error}", chain.one_line()),
@@ -216,7 +272,8 @@ pub fn link(
             .map(|(_, index)| *index)
             .collect();
         let first = here.first().copied().unwrap_or(0);
-        source.seek(first, source.seek_target_ns(plan.inputs[number].start_us))?;
+        let start = source.seek_target_ns(plan.inputs[number].start_us);
+        source.seek(first, targets[number].map_or(start, |target| target.max(start)))?;
         source.release(&here);
     }
     Ok(Linked {
@@ -224,10 +281,41 @@ pub fn link(
         description: one_line(&graph),
         node: device.filter(|_| graph.backend != "software").map(|device| device.node.clone()),
         reason: graph.reason,
+        source: video_stream.as_ref().map(source_picture),
         copied,
         announced_end_ns: ends_ns.iter().min().copied(),
         last_end_ns: ends_ns.iter().max().copied(),
+        sound_encoder,
     })
+}
+
+/// What is told of the source's picture.
+fn source_picture(stream: &SourceStream) -> SourcePicture {
+    let (kind, fields) = stream.caps.split_once(',').unwrap_or((&stream.caps, ""));
+    let codec = match kind {
+        "video/x-h264" => "h264",
+        "video/x-h265" => "hevc",
+        "video/x-vp8" => "vp8",
+        "video/x-vp9" => "vp9",
+        "video/x-av1" => "av1",
+        "video/mpeg" if fields.contains("mpegversion=(int)4") => "mpeg4",
+        "video/mpeg" if fields.contains("mpegversion=(int)1") => "mpeg1video",
+        "video/mpeg" => "mpeg2video",
+        "video/x-wmv" => "vc1",
+        other => other.trim_start_matches("video/").trim_start_matches("x-"),
+    };
+    SourcePicture { codec: codec.to_owned(), size: stream.size }
+}
+
+/// Where a track begins behind a seam.
+fn begin(state: Option<&State>, is_video: bool) -> Begin {
+    let Some(state) = state else { return Begin::default() };
+    let (picture, sound) = if is_video { (state.picture, None) } else { (None, state.sound) };
+    Begin { picture, sound, depth: state.depth }
+}
+
+fn encodes_mp3(audio: &Audio) -> bool {
+    matches!(&audio.action, AudioAction::Encode(encode) if encode.codec == AudioCodec::Mp3)
 }
 
 /// The GPU for the picture, if it is encoded.
@@ -385,4 +473,30 @@ fn video_rate(plan: &Transcode, source: &Source, index: usize) -> Option<(u32, u
     let (numerator, denominator) = source.frame_rate(index)?;
     let doubled = deinterlacing(plan).is_some_and(|how| how.per_field);
     Some((if doubled { numerator * 2 } else { numerator }, denominator))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_have_the_names_of_ffmpeg() {
+        let check = |caps: &str, expect: &str| {
+            let stream = SourceStream {
+                caps: caps.into(),
+                decoder: None,
+                copy: None,
+                gpu_decoder: None,
+                size: Some((1920, 800)),
+                turn: None,
+            };
+            let picture = source_picture(&stream);
+            assert_eq!((picture.codec.as_str(), picture.size), (expect, Some((1920, 800))));
+        };
+        check("video/x-h265, stream-format=(string)hvc1", "hevc");
+        check("video/x-h264", "h264");
+        check("video/mpeg, mpegversion=(int)2, systemstream=(boolean)false", "mpeg2video");
+        check("video/mpeg, mpegversion=(int)4", "mpeg4");
+        check("video/x-theora", "theora");
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,9 +17,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
+use worker::calibrate::Subject;
 
 /// No answer of a probe process is waited for so long.
 const LONGEST_PROBE: Duration = Duration::from_secs(60);
+/// No measuring process is waited for so long.
+const LONGEST_CALIBRATION: Duration = Duration::from_secs(120);
 /// Time to clear away after the gateway's death before the process ends in any case.
 const CLEAR_AWAY: Duration = Duration::from_secs(2);
 
@@ -31,6 +34,10 @@ has nothing to do. See `rendergate --help`.
 
 `rendergate explain` starts it with a plan as standard input, for the graphs that would be built:
   rendergate-worker --outline
+
+`rendergate calibrate` starts it to measure, with a folder for clips, the processor or a GPU's element:
+  rendergate-worker --calibrate FOLDER /proc
+  rendergate-worker --calibrate FOLDER /proc --operation encode_h264 --element vah264enc
 
 `rendergate probe` starts it to look at a GPU, and reads one line of JSON:
   rendergate-worker --probe-node /dev/dri/renderD128
@@ -45,6 +52,13 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some("--outline") => return outline(),
+        Some("--calibrate") => {
+            if let Some((folder, proc_root, subject)) = calibrate_arguments(arguments) {
+                return calibrate(&folder, &proc_root, &subject);
+            }
+            let _ = io::stderr().write_all(HELP.as_bytes());
+            return ExitCode::from(2);
+        }
         Some("--probe-node") => {
             if let Some((node, trial)) = probe_arguments(arguments) {
                 return probe(&node, trial);
@@ -62,7 +76,7 @@ fn main() -> ExitCode {
         }
         None => {}
     }
-    if let Err(error) = outlive_sigterm().and_then(|()| outlive_sigxfsz()) {
+    if let Err(error) = outlive_sigxfsz() {
         eprintln!("rendergate-worker: can't handle signals: {error}");
         return ExitCode::FAILURE;
     }
@@ -70,7 +84,7 @@ fn main() -> ExitCode {
         .as_fd()
         .try_clone_to_owned()
         .map_err(anyhow::Error::from)
-        .and_then(worker::run::run);
+        .and_then(|socket| worker::run::run(socket, outlive_sigterm));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -113,6 +127,42 @@ fn probe_arguments(
     }
 }
 
+/// Where clips are, where engine time is, and what to measure.
+fn calibrate_arguments(
+    arguments: impl Iterator<Item = String>,
+) -> Option<(PathBuf, PathBuf, Subject)> {
+    let arguments: Vec<String> = arguments.collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (folder, proc_root, subject) = match arguments[..] {
+        [folder, proc_root] => (folder, proc_root, Subject::Software),
+        [folder, proc_root, "--operation", operation, "--element", element] => {
+            let operation = Operation::from_name(operation)?;
+            (folder, proc_root, Subject::Gpu(operation, element.into()))
+        }
+        _ => return None,
+    };
+    Some((folder.into(), proc_root.into(), subject))
+}
+
+/// As [`probe`]; standard output is a line for each task.
+fn calibrate(folder: &Path, proc_root: &Path, subject: &Subject) -> ExitCode {
+    match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(answer) => drop(thread::spawn(move || end_without_reader(&answer))),
+        Err(error) => eprintln!("rendergate-worker: can't watch for its reader: {error}"),
+    }
+    thread::spawn(|| end_after(LONGEST_CALIBRATION));
+    let measured = probe::keep_stdout().map_err(anyhow::Error::from).and_then(|mut answer| {
+        worker::calibrate::calibrate(subject, folder, proc_root, &mut answer)
+    });
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rendergate-worker: can't measure: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// A driver may hang this process where nothing but its end helps, and whoever waited for it may be
 /// gone by then.
 fn probe(node: &str, trial: Option<(Operation, String)>) -> ExitCode {
@@ -133,7 +183,7 @@ fn probe(node: &str, trial: Option<(Operation, String)>) -> ExitCode {
 
 /// SIGTERM comes from the kernel when the gateway has died (`PR_SET_PDEATHSIG`). The end of the
 /// control socket says the same and leads to an orderly end, so the signal only sets a limit: a
-/// worker that hangs in a driver must not outlive its gateway.
+/// worker that hangs in a driver must not outlive its gateway. Without a stream it may die of it.
 fn outlive_sigterm() -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM])?;
     thread::spawn(move || {

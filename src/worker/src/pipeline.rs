@@ -10,7 +10,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_audio as gst_audio;
 
-use crate::cadence::Holes;
+use crate::cadence::{FrameGrid, Holes};
 use crate::disposable::Packing;
 use crate::elements::{Cadence, CadenceConfig, Subtitles, Trim, TrimConfig};
 use crate::gpu_encoder::{self, Times};
@@ -18,6 +18,7 @@ use crate::graph::{RAW_BUFFERS, TrackGraph};
 use crate::key_sets::KeySets;
 use crate::light;
 use crate::reorder::Reorder;
+use crate::seam::{Notes, PictureStart, SoundStart};
 use crate::source::{SourceError, make};
 use crate::stages::Node;
 use crate::subtitles::Burner;
@@ -105,6 +106,21 @@ pub struct TrackSettings {
     pub subtitles: Option<Burner>,
     /// Pause and early end.
     pub gate: Arc<Gate>,
+    /// What another worker may have to know.
+    pub notes: Option<Notes>,
+    /// Where another worker has come to.
+    pub begin: Begin,
+}
+
+/// Where a track begins if another worker has written some of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Begin {
+    /// Encoded picture.
+    pub picture: Option<PictureStart>,
+    /// Encoded sound.
+    pub sound: Option<SoundStart>,
+    /// How deep a copied picture is out of order.
+    pub depth: Option<usize>,
 }
 
 /// Builds a track's chain into the pipeline; returns the pad to link the demuxer to.
@@ -164,11 +180,15 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             fields: settings.fields,
             keyframes_every: settings.keyframes_every,
             gate: Arc::clone(&settings.gate),
+            notes: settings.notes.clone(),
+            begin: settings.begin.picture,
         });
     } else if let Some(trim) = element.downcast_ref::<Trim>() {
         trim.configure(TrimConfig {
             timeline: settings.timeline,
             gate: Arc::clone(&settings.gate),
+            notes: settings.notes.clone(),
+            begin: settings.begin.sound,
         });
     } else if let Some(subtitles) = element.downcast_ref::<Subtitles>() {
         settings.subtitles.iter().for_each(|burner| subtitles.configure(burner.clone()));
@@ -178,7 +198,10 @@ fn configure(element: &gst::Element, settings: &TrackSettings) {
             keep_first_fields(element);
         }
     } else if element.factory().is_some_and(|factory| factory.has_type(VIDEO_DECODER)) {
-        skip_disposable(element, settings.timeline);
+        // Before a seam there is nothing to be shown either.
+        let wanted = settings.begin.picture.map(|picture| picture.needs_ns);
+        let start_ns = settings.timeline.start_ns.max(wanted);
+        skip_disposable(element, Timeline { start_ns, ..settings.timeline });
     }
 }
 
@@ -304,8 +327,12 @@ fn sink(
     let (priming, copied) = (graph.priming, graph.copied);
     // Nothing else in a copied track's way is held by the gate.
     let gate = graph.copied.then(|| Arc::clone(&settings.gate));
-    let reorder = settings.reorder.then(|| Arc::new(Mutex::new(Reorder::default())));
+    let reorder =
+        settings.reorder.then(|| Arc::new(Mutex::new(Reorder::of_depth(settings.begin.depth))));
     let rest = reorder.clone();
+    let notes = settings.notes.clone();
+    // Behind a seam the first decoding times are the encoder's guess of what came before.
+    let begins = settings.begin.picture.is_some();
     let mut key_sets = settings.key_sets.clone();
     let mut last_caps = None;
     sink.set_callbacks(
@@ -334,6 +361,9 @@ fn sink(
                         gpu_encoder::finish(sample.caps(), colorimetry.as_deref(), data);
                     (*data, *keyframe) = (unit.into(), key);
                 }
+                if let (true, Output::Sample { dts, .. }) = (begins, &mut output) {
+                    *dts = on_grid(*dts, sample.caps());
+                }
                 if let (Some(sets), Output::Sample { data, keyframe, .. }) =
                     (&mut key_sets, &mut output)
                 {
@@ -342,7 +372,7 @@ fn sink(
                 // Only now do they travel; a sample before the start takes none along.
                 last_caps = caps;
                 let ready = match &reorder {
-                    Some(reorder) => timed(reorder, Some(output)),
+                    Some(reorder) => timed(reorder, Some(output), notes.as_ref()),
                     None => vec![output],
                 };
                 for output in ready {
@@ -351,7 +381,8 @@ fn sink(
                 Ok(gst::FlowSuccess::Ok)
             })
             .eos(move |_| {
-                let last = rest.as_ref().map(|reorder| timed(reorder, None)).unwrap_or_default();
+                let last =
+                    rest.as_ref().map(|reorder| timed(reorder, None, None)).unwrap_or_default();
                 for output in last.into_iter().chain([Output::End { track }]) {
                     // The writer may be gone already.
                     let _ = ends.send(output);
@@ -363,12 +394,19 @@ fn sink(
 }
 
 /// Passes a sample through the reordering, or, with none, gets the last ones out of it.
-fn timed(reorder: &Mutex<Reorder<Output>>, output: Option<Output>) -> Vec<Output> {
+fn timed(
+    reorder: &Mutex<Reorder<Output>>,
+    output: Option<Output>,
+    notes: Option<&Notes>,
+) -> Vec<Output> {
     let mut reorder = reorder.lock().unwrap_or_else(PoisonError::into_inner);
     let ready = match output {
         Some(Output::Sample { pts, .. }) => output.map(|output| reorder.push(pts, output)),
         _ => Some(reorder.flush()),
     };
+    if let (Some(notes), Some(depth)) = (notes, reorder.depth()) {
+        notes.depth(depth);
+    }
     let mut ready = ready.unwrap_or_default();
     for (time, output) in &mut ready {
         if let Output::Sample { dts, .. } = output {
@@ -376,6 +414,15 @@ fn timed(reorder: &Mutex<Reorder<Output>>, output: Option<Output>) -> Vec<Output
         }
     }
     ready.into_iter().map(|(_, output)| output).collect()
+}
+
+/// The time of the frame that is nearest to a decoding time, ns.
+fn on_grid(dts: i64, caps: Option<&gst::CapsRef>) -> i64 {
+    let rate = caps
+        .and_then(|caps| caps.structure(0)?.get::<gst::Fraction>("framerate").ok())
+        .and_then(|rate| Some((rate.numer().try_into().ok()?, rate.denom().try_into().ok()?)))
+        .filter(|(numerator, denominator)| *numerator > 0 && *denominator > 0);
+    rate.map_or(dts, |rate| FrameGrid::new(rate).nearest_ns(dts))
 }
 
 /// How much earlier than the first sample an encoder begins, in ns.

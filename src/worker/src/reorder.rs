@@ -16,17 +16,29 @@ const WINDOW: usize = 20;
 pub struct Reorder<T> {
     waiting: Vec<(i64, T)>,
     depth: Option<usize>,
+    /// The depth, if it needn't be found.
+    known: Option<usize>,
     times: BinaryHeap<Reverse<i64>>,
     last: Option<i64>,
 }
 
 impl<T> Default for Reorder<T> {
     fn default() -> Self {
-        Self { waiting: Vec::new(), depth: None, times: BinaryHeap::new(), last: None }
+        Self { waiting: Vec::new(), depth: None, known: None, times: BinaryHeap::new(), last: None }
     }
 }
 
 impl<T> Reorder<T> {
+    /// Goes on where another has found this depth; the first frames' times are a guess.
+    pub fn of_depth(depth: Option<usize>) -> Self {
+        Self { known: depth, ..Self::default() }
+    }
+
+    /// The depth of reordering, once it is found.
+    pub fn depth(&self) -> Option<usize> {
+        self.depth
+    }
+
     /// Takes a frame shown at `pts`; returns frames with their decoding times.
     pub fn push(&mut self, pts: i64, frame: T) -> Vec<(i64, T)> {
         self.waiting.push((pts, frame));
@@ -63,7 +75,8 @@ impl<T> Reorder<T> {
         let late = |(at, (pts, _)): (usize, &(i64, T))| {
             at.saturating_sub(sorted.partition_point(|time| time < pts))
         };
-        let depth = self.waiting.iter().enumerate().map(late).max().unwrap_or(0);
+        let found = self.waiting.iter().enumerate().map(late).max().unwrap_or(0);
+        let depth = self.known.unwrap_or(found);
         let frame = match (sorted.first(), sorted.last()) {
             (Some(first), Some(last)) if sorted.len() > 1 => {
                 (last - first) / (sorted.len() as i64 - 1)

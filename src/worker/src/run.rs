@@ -26,21 +26,25 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::Transcode;
+use ffmpeg_args::{Input, Location, Output as Planned, Transcode};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::Sample;
+use sandbox::{Held, Work};
 use session::{
-    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, StreamId,
-    WorkerToGateway,
+    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, Resumption,
+    StreamId, WorkerToGateway,
 };
 
+use crate::admission::{Asker, tell_cpu_time};
+use crate::confinement::Confinement;
 use crate::elements;
 use crate::link::{Gpu, Inputs, Linked, link, open_sources};
 use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
+use crate::seam::{Notes, State};
 use crate::source::describe_error;
 use crate::stages::Stages;
 use crate::subtitles;
@@ -58,34 +62,53 @@ const CHANNEL: usize = 64;
 
 /// Whatever wakes the worker's main thread.
 #[derive(Debug)]
-enum Wake {
+pub(crate) enum Wake {
     Output(Output),
+    Run(usize),
     Control(Control),
     Horizon(Option<Duration>),
     GatewayLost,
 }
 
 /// Runs a worker on its control socket: announces itself, takes one stream, returns at its end.
+/// `before` is called when there is a stream: until then the process has one thread, which
+/// [`Confinement::enter`] needs.
 ///
 /// # Errors
 /// If GStreamer or the control socket fail before there is a stream to report it with.
-pub fn run(socket: OwnedFd) -> anyhow::Result<()> {
+pub fn run(socket: OwnedFd, before: impl FnOnce() -> io::Result<()>) -> anyhow::Result<()> {
     gst::init()?;
     elements::register()?;
     let stages = Stages::shipped()?;
     warm_up();
+    let confinement = Confinement::prepare(|name| std::env::var(name).ok());
     let mut channel = Channel::new(socket);
     channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[])?;
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
-    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root } = message else {
+    let GatewayToWorker::Start { stream, transcode, devices, software, proc_root, resumption } =
+        message
+    else {
         anyhow::bail!("expected a stream to start, got {message:?}");
     };
     let socket = channel.socket().try_clone()?;
     let gpu = Gpu { devices: &devices, software };
-    let order = Order { stages: &stages, id: stream, plan: &transcode, gpu, proc_root: &proc_root };
-    let ending = Stream::run(order, channel, descriptors);
+    let order = Order {
+        stages: &stages,
+        id: stream,
+        plan: &transcode,
+        gpu,
+        proc_root: &proc_root,
+        resumption: resumption.as_deref(),
+    };
+    let ending = match prepare(order, confinement, &socket, descriptors) {
+        Ok((opened, _held)) => {
+            before()?;
+            Stream::run(order, channel, opened)
+        }
+        Err(ending) => ending,
+    };
     // Nobody may be left to hear it.
     let _ = session::send(socket.as_fd(), &WorkerToGateway::Ended(ending), &[]);
     Ok(())
@@ -119,6 +142,28 @@ fn warm_up() {
     let _ = gstreamer_base::type_find_helper_for_data(gst::Object::NONE, b"warm");
 }
 
+/// Gives descriptors their meaning and enters the sandbox, for as long as what is returned lives.
+fn prepare(
+    order: Order<'_>,
+    confinement: Confinement,
+    socket: &OwnedFd,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(Opened, Option<Held>), Ending> {
+    let opened = Opened::sort(order.plan, descriptors)?;
+    let held = confinement.enter(
+        Work {
+            output: opened.output.as_fd(),
+            goes_on: order.resumption.is_some(),
+            fonts: opened.fonts.as_ref().map(AsFd::as_fd),
+            gpu: !order.gpu.devices.is_empty(),
+            proc_root: order.proc_root,
+        },
+        // If the gateway is gone, the reader thread says so.
+        |sandbox| drop(session::send(socket.as_fd(), &WorkerToGateway::Sandboxed(sandbox), &[])),
+    )?;
+    Ok((opened, held))
+}
+
 /// What a worker is told to do.
 #[derive(Clone, Copy)]
 struct Order<'a> {
@@ -127,6 +172,7 @@ struct Order<'a> {
     plan: &'a Transcode,
     gpu: Gpu<'a>,
     proc_root: &'a Path,
+    resumption: Option<&'a Resumption>,
 }
 
 /// A running stream.
@@ -149,11 +195,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn run(order: Order<'_>, channel: Channel, descriptors: Vec<OwnedFd>) -> Ending {
-        let opened = match Opened::sort(order.plan, descriptors) {
-            Ok(opened) => opened,
-            Err(ending) => return ending,
-        };
+    fn run(order: Order<'_>, channel: Channel, opened: Opened) -> Ending {
         let Ok(socket) = channel.socket().try_clone() else {
             return failed("out of file descriptors", Fault::Worker);
         };
@@ -163,6 +205,7 @@ impl Stream {
                     backend: linked.backend.to_owned(),
                     node: linked.node,
                     reason: linked.reason,
+                    source: linked.source,
                     description: linked.description,
                 };
                 let _ = session::send(socket.as_fd(), &message, &[]);
@@ -170,6 +213,7 @@ impl Stream {
                 // Streaming threads may sit in a full channel; nobody reads it any more.
                 stream.gate.stop();
                 stream.meter.iter_mut().for_each(Meter::read);
+                tell_cpu_time(&stream.channel);
                 let Stream { pipeline, wakes, .. } = stream;
                 drop(wakes);
                 let _ = pipeline.set_state(gst::State::Null);
@@ -195,7 +239,8 @@ impl Stream {
         channel: Channel,
         mut opened: Opened,
     ) -> Result<(Self, Linked), Ending> {
-        let Order { stages, id, plan, gpu, proc_root } = order;
+        let Order { stages, id, plan, gpu, proc_root, resumption } = order;
+        let begin = resumption.map(state_of).transpose()?;
         let worker = |error: io::Error| failed(error.to_string(), Fault::Worker);
         // Elements that join it take on its state, so that data finds all of them awake.
         pipeline
@@ -211,17 +256,26 @@ impl Stream {
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
         let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
-        let inputs = Inputs { sources, subtitles };
+        let notes = can_go_on(plan).then(Notes::default);
+        let inputs = Inputs { sources, subtitles, begin: begin.clone(), notes: notes.clone() };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
         forward(outputs, wake.clone());
-        let linked =
-            link(pipeline, stages, plan, gpu, inputs, &gate, &send).map_err(Ending::from)?;
+        let mut asker = Asker { gpu, socket: &socket, wakes: &wakes, wake: &wake, has_quit: false };
+        let linked = link(pipeline, stages, plan, &mut asker, inputs, &gate, &send);
+        let linked = linked.map_err(|error| match asker.has_quit {
+            true => Ending::Quit,
+            false => error.into(),
+        })?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
         let mut writer =
             Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
         writer.expected_end_ns = linked.last_end_ns;
+        (writer.notes, writer.sound_encoder) = (notes, linked.sound_encoder);
+        if let Some((state, resumption)) = begin.as_ref().zip(resumption) {
+            writer.resume(state, resumption)?;
+        }
         let stream = Self {
             channel: socket.try_clone().map_err(worker)?,
             pipeline: pipeline.clone(),
@@ -258,6 +312,8 @@ impl Stream {
                 Ok(Wake::GatewayLost) | Err(RecvTimeoutError::Disconnected) => {
                     Err(failed("the gateway is gone", Fault::Gateway))
                 }
+                // It runs already.
+                Ok(Wake::Run(_)) => Ok(()),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
             if let Err(ending) = step {
@@ -371,6 +427,7 @@ impl Stream {
         };
         let _ = session::send(self.channel.as_fd(), &alive, &[]);
         self.meter.iter_mut().for_each(Meter::read);
+        tell_cpu_time(&self.channel);
         if let Some(counters) = self.writer.muxer.as_ref().map(Muxer::counters) {
             self.send_progress(&counters);
         }
@@ -388,6 +445,19 @@ impl Stream {
         // If the gateway is gone, the reader thread says so.
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Progress(progress), &[]);
     }
+}
+
+/// Where another worker has come to.
+fn state_of(resumption: &Resumption) -> Result<State, Ending> {
+    let state = resumption.state.clone().unwrap_or_default();
+    serde_json::from_value(state)
+        .map_err(|error| failed(format!("can't go on with the stream: {error}"), Fault::Worker))
+}
+
+/// Whether another worker could go on with the stream: what comes through a pipe is gone.
+fn can_go_on(plan: &Transcode) -> bool {
+    let comes_once = |input: &Input| matches!(input.location, Location::Network(_));
+    matches!(plan.output, Planned::Hls(_)) && !plan.inputs.iter().any(comes_once)
 }
 
 /// Media time written, from the first frame on.
@@ -410,12 +480,14 @@ fn forward(outputs: Receiver<Output>, wake: SyncSender<Wake>) {
 /// Errors of elements, at once and from whichever thread they come.
 fn watch_bus(pipeline: &gst::Pipeline, wake: SyncSender<Wake>) {
     let Some(bus) = pipeline.bus() else { return };
+    // A full channel must not stop the thread that posts. And the first complaint stays the first: when
+    // an encoder fails, the demuxer complains next that nobody takes its packets.
+    let (complain, complaints) = channel();
+    forward(complaints, wake);
     bus.set_sync_handler(move |_, message| {
         if let gst::MessageView::Error(_) = message.view() {
             let output = Output::Error { message: describe_error(message), fault: blame(message) };
-            // A full channel must not stop the thread that posts; it is read soon.
-            let wake = wake.clone();
-            thread::spawn(move || wake.send(Wake::Output(output)));
+            let _ = complain.send(output);
         }
         gst::BusSyncReply::Drop
     });
@@ -486,6 +558,9 @@ fn listen(mut channel: Channel, wake: SyncSender<Wake>, readings: Vec<Arc<Readin
                 Ok(Some(Received {
                     message: GatewayToWorker::Horizon { position_us }, ..
                 })) => Wake::Horizon(position_us.map(Duration::from_micros)),
+                Ok(Some(Received { message: GatewayToWorker::Run { option }, .. })) => {
+                    Wake::Run(option)
+                }
                 Ok(Some(_)) | Ok(None) | Err(_) => Wake::GatewayLost,
             };
             let lost = matches!(next, Wake::GatewayLost);

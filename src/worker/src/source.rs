@@ -29,6 +29,8 @@ pub use crate::pads::Kind;
 /// Longest wait for a file to show its streams. A network input may come as late as it likes; how
 /// much of it is looked at is bounded instead.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a keyframe's time may lose on its way to ns and back.
+const SEEK_SLACK_NS: i64 = 1_000;
 /// Bytes that type finding looks at; MPEG-TS wants several packets.
 const HEAD: usize = 64 * 1024;
 
@@ -381,6 +383,14 @@ impl Source {
         let Some(start) = start_us.filter(|start| *start > 0) else { return 0 };
         let ahead = lock(&self.seen).streams.iter().map(|stream| stream.ahead_ns).min();
         start as i64 * 1000 + self.first_ns() - ahead.unwrap_or(0)
+    }
+
+    /// Where the demuxer has to go for a source time, ns, of a stream whose buffers are `offset_ns` away
+    /// from that, in its stream time.
+    pub fn seek_target_at_ns(&self, source_ns: i64, offset_ns: i64) -> i64 {
+        let ahead = lock(&self.seen).streams.iter().map(|stream| stream.ahead_ns).min();
+        // Demuxers round down what they have rounded down before.
+        source_ns - offset_ns - LEAD_NS.cast_signed() - ahead.unwrap_or(0) + SEEK_SLACK_NS
     }
 
     /// Goes to the last keyframe at or before a stream time and puts back what was dropped.

@@ -105,8 +105,8 @@ fn swapped(turn: Option<Rotation>, (width, height): (u32, u32)) -> (u32, u32) {
     if turn.is_some_and(Rotation::swaps_sides) { (height, width) } else { (width, height) }
 }
 
-/// A picture is turned before anything looks at its sides.
-fn output_size(plan: &VideoEncode, turn: Option<Rotation>, size: (u32, u32)) -> (u32, u32) {
+/// The size of the output. A picture is turned before anything looks at its sides.
+pub fn output_size(plan: &VideoEncode, turn: Option<Rotation>, size: (u32, u32)) -> (u32, u32) {
     let (width, height) = swapped(turn, size);
     let target = match plan.scale {
         Some(Scale::Exact { width, height }) => Target { width, height, ..Target::default() },

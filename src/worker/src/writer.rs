@@ -10,9 +10,10 @@ use std::sync::Arc;
 use ffmpeg_args::{Output, Transcode};
 use gstreamer as gst;
 use hls::{Counters, Progressive, Sample, Segmenter, Timing, Track, WriteError};
-use session::{Ending, Fault, WorkerToGateway};
+use session::{Complete, Ending, Fault, Resumption, WorkerToGateway};
 
 use crate::format::track_format;
+use crate::seam::{Notes, SoundEncoder, State};
 use crate::source::SourceError;
 
 /// Most bytes that wait for a track without a sample; at 4 Mbit/s two minutes. ffmpeg gives up at
@@ -85,6 +86,10 @@ pub struct Writer {
     pub expected_end_ns: Option<i64>,
     tag: String,
     socket: Arc<OwnedFd>,
+    /// What another worker may have to know; `None` of outputs that nobody goes on with.
+    pub notes: Option<Notes>,
+    /// The encoder of the sound.
+    pub sound_encoder: Option<SoundEncoder>,
     /// Set by `Quit`: an output in which a track is missing isn't begun any more. Its headers
     /// would not be those of the same job begun elsewhere.
     pub all_or_nothing: bool,
@@ -134,8 +139,28 @@ impl Writer {
             plan: plan.clone(),
             tag,
             socket,
+            notes: None,
+            sound_encoder: None,
             all_or_nothing: false,
         }
+    }
+
+    /// Goes on where another worker has come to.
+    ///
+    /// # Errors
+    /// What the segment writer reports.
+    pub fn resume(&mut self, state: &State, resumption: &Resumption) -> Result<(), Ending> {
+        let (Output::Hls(output), Some(directory)) = (&self.plan.output, self.directory.take())
+        else {
+            return Err(failed("only segments can be gone on with", Fault::Worker));
+        };
+        let (output, observer) = (output.clone(), self.observer());
+        let lengths = resumption.lengths();
+        let segmenter =
+            Segmenter::resume(directory, output, &state.seam, lengths, &self.tag, observer)
+                .map_err(|error| write_failed(&error))?;
+        self.muxer = Some(Muxer::Segments(Box::new(segmenter)));
+        Ok(())
     }
 
     /// Whether any sample has come.
@@ -234,19 +259,31 @@ impl Writer {
         Ok(())
     }
 
-    /// The muxer of the plan's output; `None` if there was one before.
-    fn muxer(&mut self, tracks: Vec<Track>) -> Result<Option<Muxer>, WriteError> {
-        let Some(directory) = self.directory.take() else { return Ok(None) };
+    /// Tells the gateway what has become of the output.
+    fn observer(&self) -> impl FnMut(hls::Event) + Send + 'static {
         let socket = Arc::clone(&self.socket);
-        let observer = move |event| {
+        let (notes, sound) = (self.notes.clone(), self.sound_encoder);
+        let encodes_picture = self.plan.encoded_video().is_some();
+        move |event| {
             let message = match event {
                 hls::Event::Committing => WorkerToGateway::Committed,
-                hls::Event::SegmentComplete { number, .. } => {
-                    WorkerToGateway::SegmentComplete { number }
+                hls::Event::SegmentComplete { number, length, seam, .. } => {
+                    let state = notes.as_ref().zip(seam).and_then(|(notes, seam)| {
+                        let state = notes.state(*seam, encodes_picture, sound)?;
+                        serde_json::to_value(state).ok()
+                    });
+                    let complete = Complete { length, state };
+                    WorkerToGateway::SegmentComplete { number, complete }
                 }
             };
             let _ = session::send(socket.as_fd(), &message, &[]);
-        };
+        }
+    }
+
+    /// The muxer of the plan's output; `None` if there was one before.
+    fn muxer(&mut self, tracks: Vec<Track>) -> Result<Option<Muxer>, WriteError> {
+        let Some(directory) = self.directory.take() else { return Ok(None) };
+        let observer = self.observer();
         Ok(Some(match &self.plan.output {
             Output::Hls(output) => {
                 let output = output.clone();

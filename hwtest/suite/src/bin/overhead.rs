@@ -58,7 +58,11 @@ fn outside(binaries: &Path, folder: &Path) -> Result<ExitCode> {
     let folder = folder.canonicalize()?;
     let binaries = binaries.canonicalize()?;
     let accounts = folder.join("accounts/%p.json");
-    let machine = VirtualMachine::softva(&[("SOFTVA_ACCOUNT", &accounts.to_string_lossy())]);
+    let written = accounts.with_file_name("");
+    let machine = VirtualMachine::softva(&[
+        ("SOFTVA_ACCOUNT", &accounts.to_string_lossy()),
+        ("RENDERGATE_SANDBOX_WRITE", &written.to_string_lossy()),
+    ]);
     // The gateway gives workers an environment of their own.
     let worker = folder.join("worker");
     let mut script = String::from("#!/bin/sh\n");

@@ -87,6 +87,7 @@ fn virtual_environment(folder: &Path) -> BTreeMap<String, String> {
         ("GST_REGISTRY", text(&drivers.join("registry.bin"))),
         // GStreamer from 1.24 on takes drivers it doesn't know by name only if told so.
         ("GST_VA_ALL_DRIVERS", "1".to_owned()),
+        ("RENDERGATE_SANDBOX_READ", stand::gpu::virtual_places()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

@@ -56,25 +56,43 @@ impl Node {
         let config = folder.path().join("rendergate.toml");
         // No warm workers: each starts with its stream, so that one can be told another environment;
         // on a busy machine that takes longer than a viewer should wait.
+        // Nor is anybody turned away for what a small machine can't do, but where that is the question.
+        // And six viewers of one clip are six streams, but where that is the question.
+        let share = if streams.contains("share") { "" } else { "share = false\n" };
+        let asked = streams.contains("[admission]");
+        let admission = if asked { "" } else { "[admission]\nenabled = false\n" };
         let text = format!(
-            "[worker]\nwarm = 0\n[http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
-             proc_root = '{}'\n[streams]\naccept_seconds = 25\n{streams}",
-            folder.path().join("proc").display()
+            "[worker]\nwarm = 0\nsandbox_write = ['{folder}']\n\
+             [http]\nlisten = '127.0.0.1:0'\n[gpu]\nbackend = '{backend}'\n\
+             proc_root = '{folder}/proc'\n[streams]\naccept_seconds = 25\n{share}{streams}{admission}",
+            folder = folder.path().display()
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("gateway.log")).unwrap();
-        let gateway = machine
-            .command(built("rendergate"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .env("RENDERGATE_SOCKET", folder.path().join("s.sock"))
-            .env("RENDERGATE_WORKER", worker(folder.path(), machine))
-            .env("CACHE_DIRECTORY", folder.path())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let gateway = rendergate(folder.path(), machine, "serve").stderr(log).spawn().unwrap();
         Self { gateway, folder }
+    }
+
+    /// Another gateway in the place of this one, which has no time to say good-bye.
+    pub fn restart(&mut self, machine: &VirtualMachine) {
+        self.gateway.kill().unwrap();
+        self.gateway.wait().unwrap();
+        let log = fs::File::create(self.folder.path().join("gateway.log")).unwrap();
+        let mut command = rendergate(self.folder.path(), machine, "serve");
+        self.gateway = command.stderr(log).spawn().unwrap();
+        self.until("the GPU is known", || self.log().contains("works="));
+    }
+
+    /// Another command of the same program, with the configuration of this gateway.
+    pub fn command(&self, machine: &VirtualMachine, command: &str) -> Command {
+        rendergate(self.folder.path(), machine, command)
+    }
+
+    /// A page of the gateway that is JSON.
+    pub fn json(&self, path: &str) -> serde_json::Value {
+        let page = self.page(path);
+        let (_, body) = page.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
     }
 
     pub fn log(&self) -> String {
@@ -108,21 +126,25 @@ impl Node {
 
     /// Starts a viewer's stream, and waits until its worker has it.
     pub fn play(&self, clip: &Path, viewer: usize) -> Child {
+        let child = self.begin(clip, viewer);
+        let running = || self.log().matches("running backend=").count() > viewer;
+        self.until("the stream runs", running);
+        child
+    }
+
+    /// Starts a viewer's stream.
+    pub fn begin(&self, clip: &Path, viewer: usize) -> Child {
         let output = self.output(viewer);
         fs::create_dir_all(&output).unwrap();
         let line = vaapi(clip, &output).at(0, f64::from(CLIP.seconds));
-        let child = self
-            .hook()
+        self.hook()
             .args(&line)
             .env("RENDERGATE_ACCEPT_TIMEOUT_MS", "30000")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(fs::File::create(output.join("hook.log")).unwrap())
             .spawn()
-            .unwrap();
-        let running = || self.log().matches("running backend=").count() > viewer;
-        self.until("the stream runs", running);
-        child
+            .unwrap()
     }
 
     pub fn said(&self, viewer: usize) -> String {
@@ -220,6 +242,19 @@ impl Node {
         }
         segments.len()
     }
+}
+
+fn rendergate(folder: &Path, machine: &VirtualMachine, command: &str) -> Command {
+    let mut rendergate = machine.command(built("rendergate"));
+    rendergate
+        .args([command, "--config"])
+        .arg(folder.join("rendergate.toml"))
+        .env("RENDERGATE_SOCKET", folder.join("s.sock"))
+        .env("RENDERGATE_WORKER", worker(folder, machine))
+        .env("CACHE_DIRECTORY", folder)
+        .env("STATE_DIRECTORY", folder.join("state"))
+        .stdin(Stdio::null());
+    rendergate
 }
 
 /// The program that the gateway starts as a worker: the real one, where the virtual GPU is.

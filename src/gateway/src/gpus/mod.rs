@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use gpu::{Device, Reason, ReasonKind};
+use gpu::{Device, PciId, Reason, ReasonKind};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -49,6 +49,23 @@ struct Table {
     /// The nodes have been listed.
     listed: bool,
     gpus: BTreeMap<PathBuf, Gpu>,
+    /// What sysfs says of them.
+    chips: BTreeMap<PathBuf, PciId>,
+}
+
+/// What is known of a GPU, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// `/dev/dri/renderD128`.
+    pub node: PathBuf,
+    /// PCI id of the chip.
+    pub chip: Option<PciId>,
+    /// Name and version of the VA-API driver, while the GPU works.
+    pub driver: Option<String>,
+    /// `looking`, `works`, `suspect`, `broken` or `gone`.
+    pub state: &'static str,
+    /// Why it doesn't work.
+    pub reason: Option<String>,
 }
 
 /// What a stream may run on.
@@ -130,6 +147,40 @@ impl Gpus {
         self.lock().gpus.values().find_map(Gpu::works).map(|device| device.driver.clone())
     }
 
+    /// All that there are, or were.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let table = self.lock();
+        let known = |(node, gpu): (&PathBuf, &Gpu)| {
+            let (state, reason) = match &gpu.state {
+                State::New => ("looking", None),
+                State::Works(_) => ("works", None),
+                State::Suspect(why) => ("suspect", Some(why.clone())),
+                State::Broken(why) => ("broken", Some(why.clone())),
+                State::Gone => ("gone", None),
+            };
+            Known {
+                node: node.clone(),
+                chip: table.chips.get(node).copied(),
+                driver: gpu.works().map(|device| device.driver.clone()),
+                state,
+                reason,
+            }
+        };
+        table.gpus.iter().map(known).collect()
+    }
+
+    /// Why no stream gets a GPU now; `None` if one works.
+    pub(crate) fn why_none(&self) -> Option<String> {
+        let table = self.lock();
+        let works = table.gpus.values().any(|gpu| gpu.works().is_some());
+        (!works).then(|| self.obstacle(&table).text)
+    }
+
+    /// Those that work.
+    pub(crate) fn working(&self) -> Vec<Arc<Device>> {
+        self.lock().gpus.values().filter_map(Gpu::works).cloned().collect()
+    }
+
     /// Why none works.
     fn obstacle(&self, table: &Table) -> Reason {
         if self.backend == Backend::Software {
@@ -172,7 +223,12 @@ impl Gpus {
             // The others too: which of them has the short names of elements depends on all.
             self.happened(node, Event::Appeared);
         }
-        self.lock().listed = true;
+        let chips = nodes.iter().filter_map(|node| Some((node.clone(), gpu::node_pci_id(node)?)));
+        {
+            let mut table = self.lock();
+            table.chips.extend(chips);
+            table.listed = true;
+        }
         self.shared.woken.notify_waiters();
         if nodes.is_empty() {
             let reason = "no render node in /dev/dri (rendergate probe says more)";

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use gpu::advice::Advice;
-use gpu::{Capabilities, Machine, NodeProbe, NodeReport, Operation, Outcome, PciId, Processing};
+use gpu::{Capabilities, Machine, NodeProbe, NodeReport, Operation, Outcome, Processing};
 
 /// All of it.
 pub fn render(machine: &Machine) -> String {
@@ -23,7 +23,7 @@ pub fn render(machine: &Machine) -> String {
 
 fn render_node(text: &mut String, report: &NodeReport) {
     let node = &report.node;
-    let chip = node.pci.map_or("no PCI device".into(), |pci| format!("{} {pci}", maker(pci)));
+    let chip = node.pci.map_or("no PCI device".into(), |pci| format!("{} {pci}", pci.maker()));
     let driver = node.driver.as_deref().unwrap_or("unknown");
     let state = match &report.state {
         Outcome::Usable => "usable",
@@ -40,15 +40,6 @@ fn render_node(text: &mut String, report: &NodeReport) {
         render_probe(text, probe, report);
     }
     render_advice(text, &report.advice);
-}
-
-fn maker(pci: PciId) -> &'static str {
-    match pci.vendor {
-        0x8086 => "Intel",
-        0x1002 => "AMD",
-        0x10de => "NVIDIA",
-        _ => "PCI",
-    }
 }
 
 fn render_probe(text: &mut String, probe: &NodeProbe, report: &NodeReport) {

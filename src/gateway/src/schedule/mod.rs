@@ -6,13 +6,14 @@
 //! a media time beyond which its worker takes no more input for now:
 //!
 //! 1. A newcomer, that is one without its first two segments (contract 4: the first becomes servable
-//!    with the second), runs free; the others go no further than the lead they need.
+//!    with the second), runs free; the others go no further than two segments, which bridge its
+//!    beginning. What they need for longer they get as soon as it has begun.
 //! 2. Else the shortest leads come first: all may go as far ahead of their viewers as the shortest
 //!    lead and a step more, and beyond the comfortable lead nobody goes.
 //! 3. If every lead is comfortable nobody is held.
 //!
 //! Invariants:
-//! - Nobody is held below the lead that they need.
+//! - Nobody is held below the lead that they need, nor below two segments while somebody begins.
 //! - On each device somebody runs who has work to do: the one with the shortest lead is never held
 //!   while it competes.
 //! - A stream that Jellyfin has paused holds back nobody.
@@ -69,7 +70,7 @@ pub(crate) struct Runner {
 pub(crate) struct Leads {
     /// Enough to play through whatever happens to others. A stream with more yields.
     pub comfortable: Duration,
-    /// Below this nobody is held; at least [`SEGMENTS_NEEDED`] segments in any case.
+    /// Below this nobody is held, unless somebody begins; at least [`SEGMENTS_NEEDED`] segments.
     pub needed: Duration,
 }
 
@@ -78,6 +79,10 @@ pub(crate) struct Leads {
 pub(crate) const STEP: Duration = Duration::from_secs(6);
 /// Segments that a player asks for ahead of the one it plays, and one that is being written.
 const SEGMENTS_NEEDED: u32 = 3;
+/// Segments that a stream is ahead while somebody begins: of these at least one is whole, and a
+/// beginning is over before it has been played. A stream that isn't held goes on at the pace of
+/// playing, so this is no less than it can live on.
+const SEGMENTS_TO_BRIDGE: u32 = 2;
 /// Segments that make a viewer's beginning.
 const BEGINNING: u64 = 2;
 
@@ -94,6 +99,11 @@ impl Runner {
     /// The lead that it isn't held below.
     fn needs(&self, leads: Leads) -> Duration {
         leads.needed.max(self.segment * SEGMENTS_NEEDED)
+    }
+
+    /// The lead that it isn't held below while somebody begins.
+    fn bridges(&self, leads: Leads) -> Duration {
+        (self.segment * SEGMENTS_TO_BRIDGE).min(self.needs(leads))
     }
 
     /// Wants more of its device's time than it has had.
@@ -122,9 +132,11 @@ pub(crate) fn grants(runners: &[Runner], leads: Leads) -> BTreeMap<StreamId, Opt
             continue;
         }
         for runner in runners.iter().filter(|runner| !runner.begins() && !runner.live) {
-            let needs = runner.needs(leads);
-            let lead =
-                if beginning { needs } else { (shortest + STEP).min(leads.comfortable).max(needs) };
+            let lead = if beginning {
+                runner.bridges(leads)
+            } else {
+                (shortest + STEP).min(leads.comfortable).max(runner.needs(leads))
+            };
             grants.insert(runner.id, Some(runner.watched + lead));
         }
     }
@@ -143,7 +155,11 @@ pub(crate) async fn run(streams: Streams, schedule: Schedule) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        rounds.tick().await;
+        // Until others are held, a newcomer shares with all of them: it doesn't wait for its turn.
+        tokio::select! {
+            _ = rounds.tick() => {}
+            () = streams.arrival() => {}
+        }
         round(&streams, leads);
     }
 }

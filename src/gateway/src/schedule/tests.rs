@@ -46,12 +46,13 @@ fn all_run_free_if_all_are_comfortable() {
 }
 
 #[test]
-fn a_newcomer_takes_precedence_over_all_that_have_what_they_need() {
+fn a_newcomer_takes_precedence_over_all_that_can_bridge_its_beginning() {
     let early = runner(3, 4.0, 0.0);
-    check(&[runner(1, 100.0, 4.0), runner(2, 20.0, 16.0), early], &[Some(16.0), Some(28.0), None]);
-    // Segments of ten seconds need thirty.
+    check(&[runner(1, 100.0, 4.0), runner(2, 20.0, 16.0), early], &[Some(10.0), Some(22.0), None]);
     let long = Runner { segment: seconds(10.0), ..runner(1, 100.0, 4.0) };
-    check(&[long, runner(2, 0.0, 0.0)], &[Some(34.0), None]);
+    check(&[long, runner(2, 0.0, 0.0)], &[Some(24.0), None]);
+    // Others get what they need for longer as soon as it has begun.
+    check(&[runner(1, 13.0, 4.0), runner(2, 6.0, 0.0)], &[Some(16.0), Some(12.0)]);
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn the_paused_and_the_live_hold_back_nobody() {
     check(&[runner(1, 100.0, 4.0), paused, live], &[None, None, None]);
     // A live one that begins is a newcomer all the same, and isn't held by others.
     let begins = Runner { live: true, ..runner(3, 2.0, 0.0) };
-    check(&[runner(1, 100.0, 4.0), begins], &[Some(16.0), None]);
+    check(&[runner(1, 100.0, 4.0), begins], &[Some(10.0), None]);
 }
 
 // --- Simulation ----------------------------------------------------------------------------------
@@ -224,6 +225,25 @@ proptest! {
     }
 }
 
+/// Others that have begun themselves a moment ago, and have two segments but not what they need, take
+/// no more than they play.
+#[test]
+fn a_newcomer_doesn_t_wait_for_those_that_came_just_before() {
+    let length = Duration::from_secs(600);
+    let (others, late) = (5, seconds(13.0));
+    for spare in [1.3, 1.5, 2.0] {
+        let capacity = (others + 1) as f64 * spare;
+        let mut arrivals = vec![Arrival { at: Duration::ZERO, length }; others];
+        arrivals.push(Arrival { at: late, length });
+        let played = simulate(&arrivals, capacity, true);
+        let newest = played.iter().max_by_key(|one| one.since).expect("there is one");
+        let waited = newest.began.expect("it begins") - newest.since;
+        let share = seconds(6.0 / (capacity - others as f64));
+        assert!(waited <= share + TICK, "{waited:?} of {share:?} at {spare}");
+        assert!(played.iter().all(|one| one.stalled.is_zero()), "{played:?}");
+    }
+}
+
 // --- Rounds --------------------------------------------------------------------------------------
 
 fn record(name: &str) -> crate::streams::Record {
@@ -257,13 +277,14 @@ async fn whoever_is_ahead_waits_until_the_newcomer_has_begun() {
         record.progress(progress(90_000_000));
     });
     tokio::spawn(run(streams.clone(), Schedule::default()));
-    tokio::time::sleep(ROUND).await;
+    tokio::time::sleep(ROUND * 3 / 2).await;
     assert_eq!(*horizon.borrow(), None);
     let newcomer = streams.enter(record("b"), 0).unwrap();
-    tokio::time::sleep(2 * ROUND).await;
-    // Ten seconds may have been watched, and twelve are needed.
+    // No round goes by before: the time is paused, and only a sleep would move it.
+    tokio::task::yield_now().await;
+    // Ten seconds may have been watched, and six bridge a beginning.
     let held = horizon.borrow().expect("it is held");
-    assert!(held.abs_diff(Duration::from_secs(22)) < Duration::from_secs(2), "{held:?}");
+    assert!(held.abs_diff(Duration::from_secs(16)) < Duration::from_secs(2), "{held:?}");
     newcomer.with(|record| {
         (0..30).for_each(|_| _ = record.segment_complete());
         record.progress(progress(90_000_000));

@@ -11,9 +11,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::{HlsOutput, Output, Transcode};
+use gpu::{Step, Task, Work};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 use session::{
-    Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, StreamId, WorkerToGateway,
+    Channel, Complete, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received,
+    Sandbox, StreamId, WorkerToGateway,
 };
 
 /// What a stream of this worker does.
@@ -23,8 +25,14 @@ struct Script {
     segments: Option<u64>,
     /// `every=MS` between segments.
     every: Duration,
-    /// `exit=N`: exits with status 3 after N segments, half-way through the next.
+    /// `exit=N`: exits with status 3 after N segments of its own, half-way through the next.
     exit_after: Option<u64>,
+    /// `later=N`: what `exit` is for workers that go on with the stream.
+    later: Option<u64>,
+    /// `until=N`: from the worker after the Nth on, `exit` and `stall` are nothing.
+    until: Option<u64>,
+    /// `device`: says that the GPU has failed, where `exit` would exit.
+    device: bool,
     /// `hang`: takes the stream and says nothing.
     hang: bool,
     /// `mute-quit`: ignores `q`.
@@ -39,6 +47,9 @@ struct Script {
     waits_ms: u64,
     /// `stall=N`: makes no frame any more after N segments, and goes on saying so.
     stall_after: Option<u64>,
+    /// `options`: asks how it is to be run, as one that could go on two GPUs or in software, and runs
+    /// as backend `option-N`.
+    options: bool,
     /// `garbage`: sends bytes that are no frame.
     garbage: bool,
 }
@@ -53,6 +64,9 @@ impl Script {
                 "segments" => script.segments = Some(value),
                 "every" => script.every = Duration::from_millis(value),
                 "exit" => script.exit_after = Some(value),
+                "later" => script.later = Some(value),
+                "until" => script.until = Some(value),
+                "device" => script.device = true,
                 "hang" => script.hang = true,
                 "mute-quit" => script.ignore_quit = true,
                 "ignore-eof" => script.ignore_eof = true,
@@ -60,6 +74,7 @@ impl Script {
                 "fail" => script.fail = true,
                 "waits" => script.waits_ms = value,
                 "stall" => script.stall_after = Some(value),
+                "options" => script.options = true,
                 "garbage" => script.garbage = true,
                 other => panic!("unknown word {other}"),
             }
@@ -88,15 +103,24 @@ fn main() -> ExitCode {
     let Ok(Some(start)) = channel.receive::<GatewayToWorker>() else {
         return ExitCode::SUCCESS;
     };
-    let GatewayToWorker::Start { stream, transcode, .. } = start.message else {
+    let GatewayToWorker::Start { stream, transcode, resumption, .. } = start.message else {
         eprintln!("fake: expected a start");
         return ExitCode::from(2);
     };
     assert_eq!(start.descriptors.len(), transcode.inputs.len() + 1);
-    let script = Script::parse(transcode.inputs[0].format.as_deref().unwrap_or_default());
+    let mut script = Script::parse(transcode.inputs[0].format.as_deref().unwrap_or_default());
+    let next = resumption.as_ref().map(|resumption| resumption.next);
+    let before = resumption.and_then(|resumption| resumption.state?.as_u64()).unwrap_or(0);
+    if before > 0 {
+        script.exit_after = script.later.or(script.exit_after);
+    }
+    if script.until.is_some_and(|until| before >= until) {
+        (script.exit_after, script.stall_after) = (None, None);
+    }
     eprintln!("fake: runs {stream}");
     let directory = start.descriptors.into_iter().next_back().expect("just counted");
-    let mut run = Run { channel, directory, transcode: *transcode, stream, script };
+    let own = before + 1;
+    let mut run = Run { channel, directory, transcode: *transcode, stream, script, next, own };
     match run.run() {
         Some(ending) => {
             tell(&run.channel, &WorkerToGateway::Ended(ending));
@@ -126,6 +150,10 @@ struct Run {
     transcode: Transcode,
     stream: StreamId,
     script: Script,
+    /// The segment to go on with.
+    next: Option<u64>,
+    /// How many workers the stream has had, this one included; its state at every segment.
+    own: u64,
 }
 
 /// After so many segments.
@@ -159,11 +187,19 @@ impl Run {
             let reason = "the file is damaged".into();
             return Some(Ending::Failed { reason, fault: Fault::Input });
         }
+        let missing = Some("no Landlock: a fake has none".into());
+        let sandbox = Sandbox { landlock: None, seccomp: true, missing };
+        tell(&self.channel, &WorkerToGateway::Sandboxed(sandbox));
         self.say_waiting();
+        let backend = match self.script.options {
+            true => format!("option-{}", self.ask()?),
+            false => "fake".to_owned(),
+        };
         let running = WorkerToGateway::Running {
-            backend: "fake".into(),
+            backend,
             node: None,
             reason: None,
+            source: None,
             description: "nothing".into(),
         };
         tell(&self.channel, &running);
@@ -179,7 +215,8 @@ impl Run {
         }
         let started = Instant::now();
         let first = self.hls().start_number;
-        for count in 0.. {
+        let before = self.next.map_or(0, |next| next - first);
+        for count in before.. {
             if self.script.segments == Some(count) {
                 return Some(self.end(first + count, Ending::Complete));
             }
@@ -193,17 +230,21 @@ impl Run {
                 }
                 Wish::Gone => return None,
             }
-            if self.script.stall_after == Some(count) {
+            if self.script.stall_after == Some(count - before) {
                 self.stall(progress_of(count, started));
             }
-            if self.script.exit_after == Some(count) {
+            if self.script.exit_after == Some(count - before) {
+                if self.script.device {
+                    let reason = "the GPU is lost".into();
+                    return Some(Ending::Failed { reason, fault: Fault::Device });
+                }
                 eprintln!("fake: as told");
                 return None;
             }
             self.complete(&temporary, number);
             // In a hook's order: it creates the file when it has heard of the segment, from a
             // gateway that has heard of it before.
-            tell(&self.channel, &WorkerToGateway::SegmentComplete { number });
+            self.tell_complete(number);
             self.placeholder(number + 1);
             let progress = progress_of(count + 1, started);
             tell(&self.channel, &WorkerToGateway::Progress(progress));
@@ -212,6 +253,35 @@ impl Run {
             }
         }
         None
+    }
+
+    /// Which way the gateway wants it to go; none if it wants none.
+    fn ask(&mut self) -> Option<usize> {
+        let way = |node: Option<&str>, preset: &str, faster| {
+            let on_gpu = node.is_some();
+            let tasks = [Task::decode("h264"), Task::encode("h264", preset)];
+            let step = |task| Step { task, on_gpu, megapixels: 10.0 };
+            Work { node: node.map(Into::into), faster, steps: tasks.map(step).into() }
+        };
+        let [one, two] = ["/dev/dri/renderD200", "/dev/dri/renderD201"].map(Some);
+        let options = vec![
+            way(one, "", false),
+            way(two, "", false),
+            way(one, "7", true),
+            way(two, "7", true),
+            way(None, "veryfast", false),
+            way(None, "ultrafast", true),
+        ];
+        tell(&self.channel, &WorkerToGateway::Options { options });
+        loop {
+            match self.channel.receive::<GatewayToWorker>() {
+                Ok(Some(Received { message: GatewayToWorker::Run { option }, .. })) => {
+                    return Some(option);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return None,
+            }
+        }
     }
 
     /// Writes one file in place, a part where others write a segment.
@@ -272,6 +342,11 @@ impl Run {
         renameat(&self.directory, temporary, &self.directory, self.name(number)).expect("renames");
     }
 
+    fn tell_complete(&self, number: u64) {
+        let complete = Complete { length: (270_000, 90_000), state: Some(self.own.into()) };
+        tell(&self.channel, &WorkerToGateway::SegmentComplete { number, complete });
+    }
+
     fn placeholder(&self, number: u64) {
         drop(self.create(&self.name(number)));
     }
@@ -279,7 +354,7 @@ impl Run {
     /// Leaves its placeholder, to see whether the gateway takes it away.
     fn end(&self, next: u64, ending: Ending) -> Ending {
         if ending == Ending::Quit {
-            tell(&self.channel, &WorkerToGateway::SegmentComplete { number: next - 1 });
+            self.tell_complete(next - 1);
         }
         ending
     }

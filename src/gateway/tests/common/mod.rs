@@ -41,6 +41,8 @@ pub fn rendergate() -> Command {
             command.env_remove(name);
         }
     }
+    // All streams of these tests are of one film; sharing has a test of its own.
+    command.env("RENDERGATE_SHARE", "off");
     command
 }
 
@@ -102,6 +104,15 @@ pub struct Setup<'a> {
 }
 
 impl Gateway {
+    /// Started, with warm workers, at that address.
+    pub fn ready_at(address: SocketAddr) -> Self {
+        let address = address.to_string();
+        let variables = [("RENDERGATE_HTTP", address.as_str())];
+        let gateway = Self::start(&Setup { variables: &variables, ..Setup::default() });
+        until("the gateway is ready", || gateway.get("/readyz").starts_with("HTTP/1.1 200"));
+        gateway
+    }
+
     /// Started, with warm workers.
     pub fn ready(toml: &str) -> Self {
         let gateway = Self::start(&Setup { toml, ..Setup::default() });
@@ -125,6 +136,7 @@ impl Gateway {
             .env("RENDERGATE_SOCKET", folder.path().join("s.sock"))
             .env("RENDERGATE_WORKER", env!("CARGO_BIN_EXE_rendergate-fake-worker"))
             .env("CACHE_DIRECTORY", folder.path())
+            .env("STATE_DIRECTORY", folder.path())
             .envs(setup.variables.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped());

@@ -1,11 +1,13 @@
 //! The init file, or a file's head: `ftyp` and `moov`.
 
 use mp4_atom::{
-    Dinf, Dref, DrefEntry, Edts, Elst, ElstEntry, Encode, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Minf,
-    Moov, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Vmhd,
+    Any, Codec, Decode, Dinf, Dref, DrefEntry, Edts, Elst, ElstEntry, Encode, FourCC, Ftyp, Hdlr,
+    Hev1, Hvc1, Mdhd, Mdia, Minf, Moov, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url,
+    Vmhd,
 };
 
 use super::{Origin, TrackState, entry};
+use crate::annexb::{ParameterSets, hevc};
 use crate::{TrackFormat, WriteError};
 
 /// Ticks per second of `moov` as a whole; ffmpeg 5.1's.
@@ -72,6 +74,32 @@ pub(super) fn build(
     };
     moov.encode(&mut out).map_err(failed)?;
     Ok(out)
+}
+
+/// The parameter sets of the picture that an init file states.
+pub(super) fn parameter_sets(mut data: &[u8]) -> Option<ParameterSets> {
+    let moov = loop {
+        if let Any::Moov(moov) = Any::decode(&mut data).ok()? {
+            break moov;
+        }
+    };
+    let codecs = moov.trak.iter().flat_map(|trak| &trak.mdia.minf.stbl.stsd.codecs);
+    codecs.into_iter().find_map(|codec| match codec {
+        Codec::Avc1(entry) => Some(ParameterSets {
+            vps: Vec::new(),
+            sps: entry.avcc.sequence_parameter_sets.clone(),
+            pps: entry.avcc.picture_parameter_sets.clone(),
+        }),
+        Codec::Hvc1(Hvc1 { hvcc, .. }) | Codec::Hev1(Hev1 { hvcc, .. }) => {
+            let units = |kind| {
+                let arrays = hvcc.arrays.iter().filter(move |array| array.nal_unit_type == kind);
+                arrays.flat_map(|array| array.nalus.clone()).collect()
+            };
+            let (vps, sps, pps) = (units(hevc::VPS), units(hevc::SPS), units(hevc::PPS));
+            Some(ParameterSets { vps, sps, pps })
+        }
+        _ => None,
+    })
 }
 
 fn trak(track: &TrackState, absolute: bool) -> Result<Trak, WriteError> {

@@ -19,6 +19,7 @@ mod fragment;
 mod init;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use crate::annexb::{ParameterSets, Syntax, nals};
 use crate::time::{duration_ticks, ticks};
@@ -62,8 +63,16 @@ struct TrackState {
     last_dts: i64,
 }
 
+/// What of a run shows in the fragments behind one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fmp4State {
+    sequence: u32,
+    /// Of each track, with the ticks of its last DTS.
+    tracks: Vec<(Option<Origin>, i64)>,
+}
+
 /// Where a track begins, in ticks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Origin {
     pts: i64,
     dts: i64,
@@ -119,6 +128,29 @@ impl Fmp4Writer {
             .map(|(id, track)| TrackState::new(id, &track.format))
             .collect::<Result<_, _>>()?;
         Ok(Self { tracks, absolute, shape, sequence: 0, init_made: false })
+    }
+
+    /// What goes on behind a fragment.
+    pub fn state(&self) -> Fmp4State {
+        let tracks = self.tracks.iter().map(|track| (track.origin, track.last_dts)).collect();
+        Fmp4State { sequence: self.sequence, tracks }
+    }
+
+    /// Goes on where another writer of the same tracks has come to, with the init file that it wrote.
+    ///
+    /// Another encoder has other parameter sets than that file states. These then stay in its
+    /// keyframes ([`length_prefixed`]), where players take them for what they are, although the
+    /// sample entry (`avc1`, `hvc1`) promises that there are none.
+    pub fn go_on(&mut self, state: &Fmp4State, init: &[u8]) {
+        self.sequence = state.sequence;
+        self.init_made = true;
+        let mut sets = init::parameter_sets(init);
+        for (track, (origin, last_dts)) in self.tracks.iter_mut().zip(&state.tracks) {
+            (track.origin, track.last_dts) = (*origin, *last_dts);
+            if let Config::Video(_, own) = &mut track.config {
+                *own = sets.take().unwrap_or_default();
+            }
+        }
     }
 
     /// Adds a sample to the fragment.
@@ -312,11 +344,13 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// Start codes become lengths of four bytes. Delimiters go; parameter sets go if the init file has
-/// them (`known`), and stay if they differ from those.
+/// them all (`known`). If one differs, all stay: decoders drop what refers to a set that is replaced.
 pub(crate) fn length_prefixed(syntax: Syntax, known: Option<&ParameterSets>, data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 16);
+    let mut sets = nals(data).filter(|nal| syntax.is_parameter_set(nal));
+    let all_known = known.is_some_and(|known| sets.all(|nal| known.contains(nal)));
     for nal in nals(data) {
-        let in_init = syntax.is_parameter_set(nal) && known.is_some_and(|k| k.contains(nal));
+        let in_init = all_known && syntax.is_parameter_set(nal);
         if in_init || syntax.is_aud(nal) {
             continue;
         }

@@ -25,6 +25,26 @@ impl Room {
             .unwrap()
     }
 
+    fn resumed(
+        &self,
+        output: HlsOutput,
+        seam: &Seam,
+        lengths: impl IntoIterator<Item = (u64, u32)>,
+    ) -> Segmenter {
+        let events = Arc::clone(&self.events);
+        let dir = fs::File::open(self.dir.path()).unwrap().into();
+        let observer = move |event| events.lock().unwrap().push(event);
+        Segmenter::resume(dir, output, seam, lengths, "w2", observer).unwrap()
+    }
+
+    /// Takes away the segments from this one on.
+    fn remove_from(&self, output: &HlsOutput, number: u64) {
+        let is_later = |name: &String| output.segment_number(name).is_some_and(|n| n >= number);
+        for name in self.names().iter().filter(|name| is_later(name)) {
+            fs::remove_file(self.dir.path().join(name)).unwrap();
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.dir.path())
             .unwrap()
@@ -106,13 +126,14 @@ fn mpeg_ts_run_leaves_segments_and_the_playlist() {
     let events = room.events.lock().unwrap();
     assert_eq!(events[0], Event::Committing);
     let size = fs::metadata(room.dir.path().join("id8.ts")).unwrap().len();
-    let second = Event::SegmentComplete {
-        number: 8,
-        start_ns: 3 * SECOND,
-        duration_ns: 3_000_000_000,
-        bytes: size,
-    };
-    assert_eq!(events[2], second);
+    match &events[2] {
+        Event::SegmentComplete { number: 8, start_ns, length, bytes, seam: Some(seam) } => {
+            assert_eq!((*start_ns, *length, *bytes), (3 * SECOND, (270_000, 90_000), size));
+            assert_eq!((seam.number, seam.start_ns), (9, 6 * SECOND));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(events[3], Event::SegmentComplete { number: 9, seam: None, .. }));
     assert_eq!(events.len(), 4);
     let text = fs::read_to_string(room.dir.path().join("id.m3u8")).unwrap();
     assert!(text.ends_with("#EXTINF:2.000000,\nid9.ts\n#EXT-X-ENDLIST\n"), "{text}");
@@ -327,4 +348,52 @@ fn numbers_that_could_run_out_are_refused() {
     };
     assert!(new(i64::MAX as u64).is_ok());
     assert!(matches!(new(1 << 63), Err(WriteError::Unsupported(_))));
+}
+
+/// Whatever the whole run writes, two writers write together, with any seam; the second is fed from
+/// some seconds earlier on, and its samples come as another encoder would give them.
+#[test]
+fn a_second_writer_goes_on_as_if_it_were_the_first() {
+    for container in [Container::MpegTs, fmp4()] {
+        for kind in [PlaylistType::Vod, PlaylistType::Event] {
+            let whole = Room::new();
+            let output = output(container.clone(), kind);
+            let mut segmenter = whole.segmenter(output.clone(), tracks());
+            feed(&mut segmenter, 13);
+            segmenter.finish().unwrap();
+            for seam_at in 0..4 {
+                let room = Room::new();
+                let mut first = room.segmenter(output.clone(), tracks());
+                feed(&mut first, 13);
+                first.abort();
+                let events = room.events.lock().unwrap().clone();
+                let complete = events.into_iter().filter_map(|event| match event {
+                    Event::SegmentComplete { length, seam, .. } => Some((length, seam)),
+                    Event::Committing => None,
+                });
+                let (lengths, seams): (Vec<_>, Vec<_>) = complete.take(seam_at + 1).unzip();
+                let seam = seams.into_iter().next_back().unwrap().unwrap();
+                // It travels as text.
+                let text = serde_json::to_string(&seam).unwrap();
+                let seam: Seam = serde_json::from_str(&text).unwrap();
+                room.remove_from(&output, seam.number);
+                let mut second = room.resumed(output.clone(), &seam, lengths);
+                let from = (seam.start_ns / SECOND - 4).max(0);
+                for second_of_film in from..13 {
+                    second.push(picture(second_of_film)).unwrap();
+                    second.push(sound(second_of_film)).unwrap();
+                }
+                let counters = second.finish().unwrap();
+                assert_eq!(counters.segments, 5);
+                assert_eq!(room.names(), whole.names());
+                for name in room.names() {
+                    let read = |room: &Room| fs::read(room.dir.path().join(&name)).unwrap();
+                    assert_eq!(read(&room), read(&whole), "{name}, seam at {seam_at}");
+                }
+                let committed = room.events.lock().unwrap();
+                let committed = committed.iter().filter(|event| **event == Event::Committing);
+                assert_eq!(committed.count(), 1);
+            }
+        }
+    }
 }

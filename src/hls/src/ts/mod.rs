@@ -20,6 +20,8 @@ mod pes;
 mod psi;
 
 use crate::annexb::{ParameterSets, Syntax, nals};
+use serde::{Deserialize, Serialize};
+
 use crate::time::ticks;
 use crate::{Sample, Track, TrackFormat, WriteError};
 use packet::{Adaptation, Counter, packetise};
@@ -66,6 +68,16 @@ pub struct TsWriter {
     begins: bool,
     /// Of a file, in place of segments.
     repetition: Option<Repetition>,
+}
+
+/// What of a run's packets shows in those behind a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TsState {
+    /// Ticks by which all times are later.
+    shift: Option<i64>,
+    tables: [Counter; 3],
+    /// Of each track, with the ticks of its last DTS, all shifts applied.
+    streams: Vec<(Counter, i64)>,
 }
 
 #[derive(Debug)]
@@ -123,6 +135,24 @@ impl TsWriter {
         let clock = writer.delay * 300 - clock_period;
         writer.repetition = Some(Repetition { sdt: None, pat: None, clock, clock_period });
         Ok(writer)
+    }
+
+    /// What goes on behind a segment.
+    pub fn state(&self) -> TsState {
+        TsState {
+            shift: self.shift,
+            tables: self.tables.counters(),
+            streams: self.streams.iter().map(|s| (s.counter, s.last_dts)).collect(),
+        }
+    }
+
+    /// Goes on where another writer of the same tracks has come to.
+    pub fn go_on(&mut self, state: &TsState) {
+        self.shift = state.shift;
+        self.tables.count_on(state.tables);
+        for (stream, (counter, last_dts)) in self.streams.iter_mut().zip(&state.streams) {
+            (stream.counter, stream.last_dts) = (*counter, *last_dts);
+        }
     }
 
     /// The next sample begins a new segment.

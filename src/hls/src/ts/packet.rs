@@ -1,10 +1,12 @@
 //! Transport packets (ISO/IEC 13818-1 2.4.3).
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes in a packet.
 pub const PACKET: usize = 188;
 
 /// Continuity counter of a PID; runs on across segments.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counter(u8);
 
 impl Counter {

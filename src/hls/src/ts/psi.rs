@@ -28,6 +28,16 @@ impl Tables {
         }
     }
 
+    /// The tables' counters.
+    pub fn counters(&self) -> [Counter; 3] {
+        [self.sdt.0, self.pat.0, self.pmt.0]
+    }
+
+    /// Counts on.
+    pub fn count_on(&mut self, [sdt, pat, pmt]: [Counter; 3]) {
+        (self.sdt.0, self.pat.0, self.pmt.0) = (sdt, pat, pmt);
+    }
+
     /// SDT, and PAT with PMT, as far as wanted: all as a segment begins, the latter also before
     /// keyframes within it.
     pub fn write(&mut self, services: bool, program: bool, out: &mut Vec<u8>) {

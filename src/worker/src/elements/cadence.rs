@@ -14,6 +14,7 @@ use gstreamer::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
 use crate::cadence::{Emission, FrameGrid, Holes, KeyframeGrid, Rate};
+use crate::seam::{Notes, PictureStart, TOLERANCE_NS};
 use crate::timeline::{Gate, Timeline};
 
 /// What a cadence needs to know.
@@ -33,6 +34,10 @@ pub struct CadenceConfig {
     pub keyframes_every: Option<f64>,
     /// Pause and early end.
     pub gate: Arc<Gate>,
+    /// Where each frame is noted, if another worker may have to go on.
+    pub notes: Option<Notes>,
+    /// Where another worker has come to.
+    pub begin: Option<PictureStart>,
 }
 
 /// For sources that state no frame rate at all; ffmpeg assumes the same.
@@ -45,6 +50,8 @@ struct State {
     grid: Option<FrameGrid>,
     keyframes: Option<KeyframeGrid>,
     previous: Option<gst::Buffer>,
+    /// Source time of `previous`, ns.
+    previous_ns: Option<i64>,
     /// Source time of the last frame that came, wanted or not, and its distance from the one before,
     /// ns.
     last: Option<(i64, Option<i64>)>,
@@ -59,13 +66,22 @@ struct State {
 type Frame = (Option<gst::Event>, gst::Buffer);
 
 impl State {
-    /// The frames of an emission: the one before, then `current`.
-    fn send(&mut self, emission: Emission, current: Option<&gst::Buffer>) -> Vec<Frame> {
+    /// The frames of an emission: the one before, then `current`, of `time_ns`.
+    fn send(
+        &mut self,
+        emission: Emission,
+        current: Option<&gst::Buffer>,
+        time_ns: i64,
+    ) -> Vec<Frame> {
         let Some(grid) = &self.grid else { return Vec::new() };
         let rate = grid.rate();
         let mut frames = Vec::new();
         for n in 0..emission.previous + emission.current {
             let index = emission.first + i64::from(n);
+            let begin = self.config.as_ref().and_then(|config| config.begin);
+            if begin.is_some_and(|begin| index < begin.index) {
+                continue;
+            }
             let repeated = (n < emission.previous).then_some(self.previous.as_ref()).flatten();
             let Some(shown) = repeated.or(current) else { continue };
             let first_frame = !std::mem::replace(&mut self.begun, true);
@@ -77,6 +93,20 @@ impl State {
                 frame.set_pts(pts);
                 frame.set_dts(gst::ClockTime::NONE);
                 frame.set_duration(gst::ClockTime::from_nseconds((end - start).unsigned_abs()));
+            }
+            if let Some(notes) = self.config.as_ref().and_then(|config| config.notes.as_ref()) {
+                let begun = PictureStart {
+                    index,
+                    first: emission.first,
+                    time_ns,
+                    needs_ns: if n < emission.previous || current.is_none() {
+                        self.previous_ns.unwrap_or(time_ns)
+                    } else {
+                        time_ns
+                    },
+                    keyframes: self.keyframes.as_ref().and_then(KeyframeGrid::progress),
+                };
+                notes.picture(start, begun);
             }
             let key = self.keyframes.as_mut().is_some_and(|keys| keys.is_key(index, rate));
             // The first frame is a keyframe by itself. Asking for it makes GstVideoEncoder 1.22
@@ -113,6 +143,10 @@ impl Cadence {
     pub fn configure(&self, config: CadenceConfig) {
         let mut state = self.state();
         state.keyframes = config.keyframes_every.map(KeyframeGrid::new);
+        let progress = config.begin.and_then(|begin| begin.keyframes);
+        if let (Some(grid), Some(progress)) = (&mut state.keyframes, progress) {
+            grid.go_on(progress);
+        }
         state.config = Some(config);
     }
 
@@ -154,9 +188,15 @@ impl Cadence {
         // A cap moves frames as a filter does, before anything else looks at them.
         let shown = if config.capped { super::NO_OFFSET } else { time.unsigned_abs() };
         buffer.make_mut().set_offset(shown);
-        let emission = grid.place(time);
-        let frames = state.send(emission, Some(&buffer));
+        let written = config.begin.is_some_and(|begin| time < begin.time_ns - TOLERANCE_NS);
+        let frames = if written {
+            Vec::new()
+        } else {
+            let emission = grid.place(time);
+            state.send(emission, Some(&buffer), time)
+        };
         state.previous = Some(buffer);
+        state.previous_ns = Some(time);
         Ok(frames)
     }
 
@@ -170,7 +210,7 @@ impl Cadence {
         if state.previous.is_some() && state.config.as_ref().is_some_and(|config| config.fields) {
             emission.previous += 1;
         }
-        let frames = state.send(emission, None);
+        let frames = state.send(emission, None, i64::MAX);
         drop(state);
         // What comes of the last ones makes no difference any more.
         let _ = self.push(frames);
@@ -195,6 +235,7 @@ impl Cadence {
             gst::EventView::FlushStop(_) => {
                 let mut state = self.state();
                 state.previous = None;
+                state.previous_ns = None;
                 state.last = None;
                 state.segment_sent = false;
                 drop(state);
@@ -222,7 +263,11 @@ impl Cadence {
         };
         let capped = state.config.as_ref().is_some_and(|config| config.capped);
         let holes = state.config.as_ref().map(|config| config.holes).unwrap_or_default();
-        let grid = if capped { FrameGrid::capped(rate) } else { FrameGrid::new(rate).with(holes) };
+        let mut grid =
+            if capped { FrameGrid::capped(rate) } else { FrameGrid::new(rate).with(holes) };
+        if let Some(begin) = state.config.as_ref().and_then(|config| config.begin) {
+            grid.go_on(begin.first);
+        }
         state.grid.get_or_insert(grid);
         drop(state);
         let mut caps = caps.to_owned();

@@ -8,6 +8,7 @@ use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_audio as gst_audio;
 
+use crate::seam::{Count, Notes, SoundNote, SoundStart, TOLERANCE_NS};
 use crate::timeline::{Gate, Timeline};
 
 /// What a trim needs to know.
@@ -17,6 +18,10 @@ pub struct TrimConfig {
     pub timeline: Timeline,
     /// Pause and early end.
     pub gate: Arc<Gate>,
+    /// Where each piece is noted, if another worker may have to go on.
+    pub notes: Option<Notes>,
+    /// Where another worker has come to.
+    pub begin: Option<SoundStart>,
 }
 
 #[derive(Default)]
@@ -24,6 +29,7 @@ struct State {
     config: Option<TrimConfig>,
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     info: Option<gst_audio::AudioInfo>,
+    count: Option<Count>,
     segment_sent: bool,
     ended: bool,
 }
@@ -56,10 +62,9 @@ impl Trim {
 
     /// The part of the buffer that belongs to the output, restamped.
     fn cut(&self, mut buffer: gst::Buffer) -> Result<Option<gst::Buffer>, gst::FlowError> {
-        let state = self.state();
-        let (Some(config), Some(segment), Some(info)) =
-            (&state.config, &state.segment, &state.info)
-        else {
+        let mut state = self.state();
+        let State { config, segment, info, count, .. } = &mut *state;
+        let (Some(config), Some(segment), Some(info)) = (config, segment, info) else {
             return Err(gst::FlowError::NotNegotiated);
         };
         let Some(time) = buffer.pts().and_then(|pts| config.timeline.source_ns(segment, pts))
@@ -70,11 +75,35 @@ impl Trim {
         let frames = (buffer.size() / info.bpf() as usize) as i64;
         let rate = i64::from(info.rate());
         // Whole samples before the start, rounded so that the rest begins at or after it.
-        let early = ((start - time).max(0) * rate + 999_999_999) / 1_000_000_000;
+        let mut early = ((start - time).max(0) * rate + 999_999_999) / 1_000_000_000;
         if early >= frames {
             return Ok(None);
         }
-        let pts = time + early * 1_000_000_000 / rate;
+        let mut pts = time + early * 1_000_000_000 / rate;
+        if let (Some(begin), None) = (config.begin, &count) {
+            // Counted on from the piece that the worker before has named.
+            if time < begin.time_ns - TOLERANCE_NS {
+                return Ok(None);
+            }
+            *count = Some(begin.count_at(time, rate));
+        }
+        let mut counted = Count::at(*count, pts, rate);
+        if let Some(notes) = &config.notes {
+            let samples = counted.samples - early;
+            notes.sound(SoundNote { time_ns: time, samples, base_ns: counted.base_ns, rate });
+        }
+        let begin = config.begin.filter(|begin| begin.is_ahead_of(&counted));
+        let skipped = begin.map_or(0, |begin| begin.begin - counted.samples);
+        counted.samples += frames - early;
+        *count = Some(counted);
+        early += skipped;
+        if early >= frames {
+            return Ok(None);
+        }
+        if let Some(begin) = begin {
+            let own = time + early * 1_000_000_000 / rate;
+            pts = if begin.follows { own } else { begin.begin_ns };
+        }
         let left = frames - early;
         if early > 0 {
             let offset = early as usize * info.bpf() as usize;

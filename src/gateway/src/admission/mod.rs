@@ -1,0 +1,374 @@
+//! Admission by measured cost: whether there is room for one more stream, and on what.
+//!
+//! ```text
+//! running streams ── engine time, pixels ──▶ account ── samples ──▶ costs ◀──▶ file
+//!                                                                    │
+//! worker ── ways to run the stream, pixels of each ──▶ policy ◀── room, load
+//!                                                        └──▶ this way, or not here
+//! ```
+//!
+//! When a job comes only the plan is known. What it costs depends on the source, which the worker
+//! opens; before it builds anything it offers the ways in which the picture can be encoded
+//! (`session::WorkerToGateway::Options`), and is told which to go. Costs are measured, not configured:
+//! by what streams are seen to take ([`costs`]), and by `rendergate calibrate`.
+//!
+//! A stream counts with what it needs to play at normal speed, whether it runs ahead, is held or is
+//! paused just now: it may need that at any time.
+//!
+//! [`policy`] decides, [`account`] keeps one stream's figures, [`file`] the whole's, [`report`] tells.
+
+pub(crate) mod account;
+pub(crate) mod costs;
+pub(crate) mod file;
+pub(crate) mod policy;
+pub mod report;
+pub mod settings;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use gpu::{Action, Device, Reason, ReasonKind, Step as WorkStep, Task, Work};
+use prometheus::Registry;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use crate::streams::{Entry, Record, State, Streams};
+pub(crate) use account::Account;
+use costs::{CPU, Costs, PROCESSOR, Placed, Resource};
+use file::{Kept, StateFile};
+use policy::{Candidate, Decision, Full, Room, decide};
+use report::{Capacity, DeviceCapacity, Gauges, Use};
+use settings::Admission as Settings;
+
+/// Time between two writings of the state file.
+const WRITE_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Streams that count as recent.
+const RECENT: usize = 50;
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    settings: Settings,
+    gauges: Gauges,
+    file: Option<StateFile>,
+    known: Mutex<Known>,
+    /// There is something to be written.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    kept: Kept,
+    /// What was offered of recent streams, the latest last.
+    recent: VecDeque<Vec<Work>>,
+}
+
+/// How a stream is to be run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Verdict {
+    /// Which of the options.
+    pub option: usize,
+    /// Why it isn't the first.
+    pub reason: Option<Reason>,
+}
+
+/// The name under which a GPU's costs are kept: a GPU in another slot, or with another driver, is
+/// another device.
+pub(crate) fn key(node: &Path, driver: &str) -> String {
+    let place = gpu::pci_address(node).unwrap_or_else(|| node.display().to_string());
+    format!("{place} {driver}").trim_end().to_owned()
+}
+
+impl Admission {
+    /// With what the file knows.
+    ///
+    /// # Errors
+    /// Of Prometheus.
+    pub(crate) fn new(
+        settings: Settings,
+        file: Option<StateFile>,
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        let kept = file.as_ref().map(StateFile::read).unwrap_or_default();
+        match &file {
+            Some(file) => debug!(
+                path = %file.path().display(), devices = kept.costs.devices.len(), "costs of streams"
+            ),
+            None => warn!("no directory for state can be written: what streams cost isn't kept"),
+        }
+        Ok(Self {
+            settings,
+            gauges: Gauges::new(registry)?,
+            file,
+            known: Mutex::new(Known { kept, recent: VecDeque::new() }),
+            changed: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Decides how a stream is run that could be run in these ways on these GPUs, and counts it from
+    /// now on.
+    ///
+    /// # Errors
+    /// Why there is no room for it, for people.
+    pub(crate) fn admit(
+        &self,
+        streams: &Streams,
+        entry: &Entry,
+        options: Vec<Work>,
+        devices: &[Arc<Device>],
+    ) -> Result<Verdict, String> {
+        let gpu_of = |work: &Work| {
+            let node = work.node.as_ref()?;
+            let device = devices.iter().find(|device| device.node == *node);
+            Some(key(node, device.map_or("", |device| &device.driver)))
+        };
+        let placed: Vec<Placed> =
+            options.iter().map(|work| Placed { work: work.clone(), gpu: gpu_of(work) }).collect();
+        // Some of it is written already; whoever ran it before has failed.
+        let must = entry.with(|record| {
+            record.account.placed = None;
+            record.segments > 0 || record.progress.frames > 0
+        });
+        let running = running(streams);
+        let mut known = self.lock();
+        let room = self.room(&known.kept.costs, &running);
+        let candidate = |placed: &Placed| Candidate {
+            gpu: placed.gpu.clone(),
+            faster: placed.work.faster,
+            demand: known.kept.costs.demand(placed),
+        };
+        let candidates: Vec<Candidate> = placed.iter().map(candidate).collect();
+        let decision = if self.settings.enabled {
+            decide(&room, &candidates, must)
+        } else {
+            Decision { option: Some(0), step: None, full: None }
+        };
+        known.recent.push_back(options);
+        if known.recent.len() > RECENT {
+            known.recent.pop_front();
+        }
+        drop(known);
+        let Decision { option, step, full } = decision;
+        if let Some(step) = step {
+            let engine = full.as_ref().map_or("unknown", |full| full.resource.class.as_str());
+            self.gauges.degraded(step, engine);
+        }
+        let why = full.map(|full| words(&full)).unwrap_or_default();
+        let Some((option, placed)) = option.and_then(|at| Some((at, placed.get(at)?.clone())))
+        else {
+            return Err(format!("there is no room for the stream: {why}"));
+        };
+        entry.with(|record| record.account.begin(placed));
+        let reason = step.map(|_| Reason::new(ReasonKind::Capacity, why));
+        Ok(Verdict { option, reason })
+    }
+
+    /// A stream has come further.
+    pub(crate) fn progress(&self, streams: &Streams, entry: &Entry) {
+        let node = entry.with(|record| record.node.clone());
+        let sharing = node.map(|node| {
+            let mut sharing = 0;
+            streams.each(|_, record| {
+                let here = record.node.as_ref() == Some(&node);
+                sharing += usize::from(here && record.is_at_work());
+            });
+            sharing
+        });
+        entry.with(|record| {
+            let sharing = sharing.filter(|_| record.is_at_work());
+            let media = record.progress.position_us as f64 / 1e6;
+            record.account.progress(media, sharing, Instant::now());
+            self.learn(record, false);
+        });
+    }
+
+    /// A stream is over.
+    pub(crate) fn ended(&self, entry: &Entry) {
+        entry.with(|record| {
+            record.account.progress(record.progress.position_us as f64 / 1e6, None, Instant::now());
+            self.learn(record, true);
+            record.account.placed = None;
+        });
+    }
+
+    fn learn(&self, record: &mut Record, over: bool) {
+        record.account.engines(&record.gpu_time.engines);
+        let samples = record.account.samples(over);
+        let Some(placed) = record.account.placed.as_ref().filter(|_| !samples.is_empty()) else {
+            return;
+        };
+        let mut known = self.lock();
+        for sample in samples {
+            known.kept.costs.learn(&sample.device, placed, sample.media, &sample.spent);
+        }
+        self.changed.notify_one();
+    }
+
+    fn room(&self, costs: &Costs, running: &[Placed]) -> Room {
+        room(costs, running, self.settings.target_utilisation)
+    }
+
+    /// What `/v1/capacity` tells; `gpus` are those that work.
+    pub(crate) fn capacity(&self, streams: &Streams, gpus: &[Arc<Device>]) -> Capacity {
+        let running = running(streams);
+        let known = self.lock();
+        let costs = &known.kept.costs;
+        let room = self.room(costs, &running);
+        let (counted, options) = most_common(&known.recent);
+        let named = gpus.iter().map(|gpu| (Some(&gpu.node), key(&gpu.node, &gpu.driver)));
+        let device = |(node, name): (Option<&std::path::PathBuf>, String)| {
+            let usual = || usual_work(node.cloned());
+            let own = |work: &&Work| work.node.as_ref() == node && !work.faster;
+            let work = match &options {
+                Some(options) => options.iter().find(own).cloned(),
+                None => Some(usual()),
+            };
+            let placed = work.map(|work| Placed { work, gpu: node.map(|_| name.clone()) });
+            let left = placed.and_then(|placed| room.left(&costs.demand(&placed)));
+            let used = room.capacity.iter().filter(|(resource, _)| resource.device == name);
+            let used = used.map(|(resource, capacity)| {
+                let load = room.load.get(resource).copied().unwrap_or(0.0);
+                (resource.class.clone(), Use { load, capacity: *capacity })
+            });
+            DeviceCapacity {
+                device: node.map_or(PROCESSOR.into(), |node| node.display().to_string()),
+                streams_left: left,
+                streams: running.iter().filter(|one| one.devices().contains(&*name)).count(),
+                engines: used.collect(),
+                tasks: report::tasks(costs, &name, &room),
+            }
+        };
+        Capacity {
+            target_utilisation: self.settings.target_utilisation,
+            counted_stream: counted,
+            devices: named.chain([(None, PROCESSOR.to_owned())]).map(device).collect(),
+        }
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn render(&self, streams: &Streams, gpus: &[Arc<Device>]) {
+        self.gauges.set(&self.capacity(streams, gpus));
+    }
+
+    /// Writes down what is known. May wait for a disk.
+    pub(crate) fn save(&self) {
+        let Some(file) = &self.file else { return };
+        let on_disk = file.read();
+        let kept = {
+            let mut known = self.lock();
+            if on_disk.calibrated > known.kept.calibrated {
+                known.kept.calibrated = on_disk.calibrated;
+                known.kept.costs.devices.extend(on_disk.costs.devices);
+            }
+            known.kept.clone()
+        };
+        if let Err(error) = file.write(&kept) {
+            warn!(path = %file.path().display(), %error, "what streams cost can't be kept");
+        }
+    }
+
+    /// Keeps the file up to date, for as long as there is a gateway.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        loop {
+            self.changed.notified().await;
+            let admission = self.clone();
+            let _ = tokio::task::spawn_blocking(move || admission.save()).await;
+            sleep(WRITE_PAUSE).await;
+        }
+    }
+}
+
+/// What there is, and what running streams need of it. `target` is the share that is given to streams.
+pub(crate) fn room(costs: &Costs, running: &[Placed], target: f64) -> Room {
+    let mut room = Room::default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for (device, known) in &costs.devices {
+        for (class, engines) in &known.engines {
+            let resource = Resource { device: device.clone(), class: class.clone() };
+            room.capacity.insert(resource, f64::from(*engines) * target);
+        }
+    }
+    let processor = Resource { device: PROCESSOR.into(), class: CPU.into() };
+    room.capacity.insert(processor, cores as f64 * target);
+    for placed in running {
+        for (resource, need) in costs.demand(placed).need {
+            *room.load.entry(resource).or_default() += need;
+        }
+    }
+    room
+}
+
+/// How the streams run that count.
+fn running(streams: &Streams) -> Vec<Placed> {
+    let mut running = Vec::new();
+    streams.each(|_, record| {
+        if record.state != State::Ending {
+            running.extend(record.account.placed.clone());
+        }
+    });
+    running
+}
+
+fn words(full: &Full) -> String {
+    let Full { resource: Resource { device, class }, load, need, capacity } = full;
+    let per_cent = |share: f64| (share * 100.0).round();
+    format!(
+        "{class} of {device} is full: {} % are taken and {} % needed of {} %",
+        per_cent(*load),
+        per_cent(*need),
+        per_cent(*capacity)
+    )
+}
+
+/// What two streams have in common that need the same.
+fn shape(options: &[Work]) -> Vec<(Task, u64)> {
+    let ends = |step: &&WorkStep| matches!(step.task.action, Action::Decode | Action::Encode);
+    let steps = options.first().map_or(&[][..], |work| &work.steps);
+    let rounded = |step: &WorkStep| (step.task.clone(), (step.megapixels * 10.0).round() as u64);
+    steps.iter().filter(ends).map(rounded).collect()
+}
+
+/// The most common of recent streams, in words and with its options; of equals the latest. Without
+/// any, a usual one and no options.
+fn most_common(recent: &VecDeque<Vec<Work>>) -> (String, Option<Vec<Work>>) {
+    let mut counts: BTreeMap<Vec<(Task, u64)>, usize> = BTreeMap::new();
+    for options in recent {
+        *counts.entry(shape(options)).or_default() += 1;
+    }
+    let most = recent.iter().enumerate().max_by_key(|(at, options)| (counts[&shape(options)], *at));
+    match most {
+        Some((_, options)) => {
+            let step =
+                |(task, tenths): &(Task, u64)| format!("{task} {} Mpx/s", *tenths as f64 / 10.0);
+            let words: Vec<String> = shape(options).iter().map(step).collect();
+            (words.join(", "), Some(options.clone()))
+        }
+        None => (USUAL_STREAM.to_owned(), None),
+    }
+}
+
+/// In words, what [`usual_work`] is.
+pub(crate) const USUAL_STREAM: &str = "h264 1920x1080 to h264 1280x720 at 24/s";
+
+/// What is counted as long as no stream has come.
+pub(crate) fn usual_work(node: Option<std::path::PathBuf>) -> Work {
+    let on_gpu = node.is_some();
+    let (source, output) = (1.920 * 1.080 * 24.0, 1.280 * 0.720 * 24.0);
+    let preset = if on_gpu { "" } else { "veryfast" };
+    let steps = [
+        (Task::decode("h264"), source),
+        (Task::filter(Action::Scale), source),
+        (Task::encode("h264", preset), output),
+    ];
+    let step = |(task, megapixels)| WorkStep { task, on_gpu, megapixels };
+    Work { node, faster: false, steps: steps.into_iter().map(step).collect() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+//! Settings: the sections `[admission]` and `[state]` of the configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Share of each engine that is given to streams. Live pictures vary, and a seek takes more for a
+/// moment; Livepeer's rule of thumb is a fifth to spare.
+pub const DEFAULT_TARGET_UTILISATION: f64 = 0.85;
+
+/// `[admission]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admission {
+    /// Whether streams for which GPU or processor have no time left are run otherwise: on another GPU,
+    /// encoded faster, in software, or by the hook's own ffmpeg. What they cost is measured either way.
+    pub enabled: bool,
+    /// Share of each engine and of the processor that is given to streams, above 0 up to 1.
+    pub target_utilisation: f64,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { enabled: true, target_utilisation: DEFAULT_TARGET_UTILISATION }
+    }
+}
+
+/// `[state]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Where the measured costs are kept. Unset: `$STATE_DIRECTORY` (systemd's), `/var/lib/rendergate`
+    /// if it can be written, `$XDG_STATE_HOME/rendergate` or `~/.local/state/rendergate`.
+    pub directory: Option<PathBuf>,
+}

@@ -1,0 +1,172 @@
+//! Room for streams by what they cost, as it is told and as it is used.
+
+mod common;
+
+use std::fs;
+
+use common::{Gateway, Hook, Setup, until};
+use serde_json::{Value, json};
+use session::{Fault, GatewayToHook};
+
+/// On each GPU two streams fit, and two encoded faster; on the processor one, and one encoded faster.
+///
+/// A stream of the fake worker has 10 megapixels per second to decode, and as many to encode.
+fn costs() -> Value {
+    let task = |operation: &str, preset: &str, class: &str, seconds: f64| {
+        json!({
+            "action": operation, "codec": "h264", "preset": preset,
+            "seconds": { class: seconds }, "samples": 9,
+        })
+    };
+    let device = |class: &str, presets: [&str; 2], of: f64| {
+        let [usual, faster] = presets;
+        let tasks = [
+            task("decode", "", class, 0.01 * of),
+            task("encode", usual, class, 0.02 * of),
+            task("encode", faster, class, 0.001 * of),
+        ];
+        json!({ "engines": { class: 1 }, "tasks": tasks })
+    };
+    let cores = std::thread::available_parallelism().unwrap().get() as f64;
+    json!({
+        "version": 1,
+        "devices": {
+            "/dev/dri/renderD200": device("video", ["", "7"], 1.0),
+            "/dev/dri/renderD201": device("video", ["", "7"], 1.0),
+            "processor": device("cpu", ["veryfast", "ultrafast"], 1.9 * cores),
+        },
+    })
+}
+
+fn gateway(costs: &str, toml: &str) -> Gateway {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("costs.json"), costs).unwrap();
+    let gateway = Gateway::start_in(folder, &Setup { toml, ..Setup::default() });
+    until("the gateway is ready", || gateway.get("/readyz").starts_with("HTTP/1.1 200"));
+    gateway
+}
+
+/// Which way a stream goes.
+fn option(hook: &mut Hook) -> String {
+    let running = |message: &GatewayToHook| matches!(message, GatewayToHook::Running { .. });
+    match hook.hear("it runs", running) {
+        GatewayToHook::Running { backend, .. } => backend,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn degraded(step: &str) -> String {
+    format!("rendergate_stream_degraded_total{{reason=\"video\",step=\"{step}\"}}")
+}
+
+#[test]
+fn streams_give_way_in_order_until_there_is_no_room() {
+    let gateway = gateway(&costs().to_string(), "");
+    let mut hooks = Vec::new();
+    for expect in [0, 0, 1, 1, 2, 2, 3, 3, 4, 5] {
+        let mut hook = gateway.hook("options");
+        let said = option(&mut hook);
+        let way = said.split(' ').next().unwrap();
+        assert_eq!(way, format!("option-{expect}"), "{said}");
+        assert_eq!(said.contains("video of /dev/dri/renderD200 is full"), expect != 0, "{said}");
+        hooks.push(hook);
+    }
+    let mut refused = gateway.hook("options");
+    let (fault, reason) = refused.failed();
+    assert_eq!(fault, Fault::Gateway);
+    assert!(reason.contains("no room") && reason.contains("renderD200 is full"), "{reason}");
+    gateway.metric("rendergate_declined_total{reason=\"capacity\"} 1");
+    for (step, times) in
+        [("other_device", 2), ("faster_preset", 4), ("software", 2), ("local_ffmpeg", 1)]
+    {
+        gateway.metric(&format!("{} {times}", degraded(step)));
+    }
+    let capacity = gateway.json("/v1/capacity");
+    let processor = &capacity["devices"].as_array().unwrap()[0];
+    assert_eq!((&processor["device"], &processor["streams"]), (&json!("processor"), &json!(2)));
+    assert_eq!(processor["streams_left"], 0);
+    // Whoever leaves makes room.
+    drop(hooks.remove(0));
+    until("there is room again", || {
+        let mut hook = gateway.hook("options");
+        hook.accepted();
+        let back = match hook.next() {
+            Some(GatewayToHook::Running { backend, .. }) => backend == "option-0",
+            _ => false,
+        };
+        if back {
+            hooks.push(hook);
+        }
+        back
+    });
+}
+
+#[test]
+fn copies_and_sound_are_always_taken() {
+    let gateway = gateway(&costs().to_string(), "");
+    let mut hooks: Vec<Hook> = (0..10).map(|_| gateway.hook("options")).collect();
+    hooks.iter_mut().for_each(|hook| _ = option(hook));
+    let mut copy = gateway.hook("");
+    assert_eq!(option(&mut copy), "fake");
+}
+
+#[test]
+fn unknown_costs_are_admitted() {
+    for costs in ["", "{\"version\": 77}", "what is this?"] {
+        let gateway = gateway(costs, "");
+        let mut hooks = Vec::new();
+        for _ in 0..5 {
+            let mut hook = gateway.hook("options");
+            assert_eq!(option(&mut hook), "option-0");
+            hooks.push(hook);
+        }
+        gateway.logged("what streams cost is learnt anew");
+        let aside = fs::read_to_string(gateway.folder.path().join("costs.json.aside")).unwrap();
+        assert_eq!(aside, costs);
+    }
+}
+
+#[test]
+fn nothing_is_refused_without_admission() {
+    let gateway = gateway(&costs().to_string(), "[admission]\nenabled = false\n");
+    let mut hooks = Vec::new();
+    for _ in 0..4 {
+        let mut hook = gateway.hook("options");
+        assert_eq!(option(&mut hook), "option-0");
+        hooks.push(hook);
+    }
+}
+
+#[test]
+fn what_is_known_is_told() {
+    let gateway = gateway(&costs().to_string(), "[admission]\ntarget_utilisation = 0.5\n");
+    let capacity = gateway.json("/v1/capacity");
+    assert_eq!(capacity["target_utilisation"], 0.5);
+    let processor = &capacity["devices"][0];
+    let decode = &processor["tasks"][0];
+    assert_eq!((&decode["operation"], &decode["codec"]), (&json!("decode"), &json!("h264")));
+    // Half of every core, of which a megapixel takes 0.019 seconds.
+    let rate = decode["megapixels_per_second"].as_f64().unwrap();
+    assert!((rate - 0.5 / 0.019).abs() < 1e-6, "{rate}");
+    gateway.metric(&format!(
+        "rendergate_capacity_megapixels_per_second{{codec=\"h264\",device=\"processor\",\
+         operation=\"decode\",preset=\"\"}} {rate}"
+    ));
+    // Nobody knows yet what scaling costs.
+    assert!(processor["streams_left"].is_null());
+    assert!(!gateway.get("/metrics").contains("rendergate_streams_left{"));
+}
+
+#[test]
+fn a_newer_calibration_isnt_overwritten() {
+    let mut gateway = gateway(&costs().to_string(), "");
+    let file = gateway.folder.path().join("costs.json");
+    let mut newer = costs();
+    newer["calibrated"] = json!(1_700_000_000_u64);
+    newer["devices"]["processor"]["tasks"][0]["seconds"]["cpu"] = json!(0.125);
+    fs::write(&file, newer.to_string()).unwrap();
+    gateway.terminate();
+    let kept: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(kept["calibrated"], 1_700_000_000_u64);
+    assert_eq!(kept["devices"]["processor"]["tasks"][0]["seconds"]["cpu"], 0.125);
+}

@@ -1,0 +1,138 @@
+//! Several viewers of one title: who has a worker, and what becomes of those who haven't.
+
+mod common;
+
+use std::fs::{self, File};
+
+use common::{Gateway, Hook, Setup, until};
+use ffmpeg_args::{Output, Transcode};
+use session::{Control, Ending, GatewayToHook, PROTOCOL};
+
+fn sharing() -> Gateway {
+    let gateway = Gateway::start(&Setup { toml: "", variables: &[("RENDERGATE_SHARE", "on")] });
+    until("the gateway is ready", || gateway.get("/readyz").starts_with("HTTP/1.1 200"));
+    gateway
+}
+
+/// The same title in a folder and under a name of one's own.
+fn viewer(gateway: &Gateway, script: &str, name: &str) -> Hook {
+    let mut transcode = gateway.transcode(script);
+    rename(&mut transcode, gateway, name);
+    let folder = gateway.folder.path().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let descriptors =
+        vec![File::open(gateway.input()).unwrap().into(), File::open(folder).unwrap().into()];
+    gateway.hook_with(PROTOCOL, transcode, descriptors)
+}
+
+fn rename(transcode: &mut Transcode, gateway: &Gateway, name: &str) {
+    if let Output::Hls(output) = &mut transcode.output {
+        output.directory = gateway.folder.path().join(name);
+        output.segment_prefix = name.into();
+        output.playlist = format!("{name}.m3u8");
+    }
+}
+
+fn segments(gateway: &Gateway, name: &str) -> Vec<(u64, Vec<u8>)> {
+    let mut found: Vec<_> = fs::read_dir(gateway.folder.path().join(name))
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let number = file.strip_prefix(name)?.strip_suffix(".ts")?.parse().ok()?;
+            Some((number, fs::read(path).unwrap()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn runs(hook: &mut Hook) -> String {
+    let is_running = |message: &GatewayToHook| matches!(message, GatewayToHook::Running { .. });
+    match hook.hear("it runs", is_running) {
+        GatewayToHook::Running { backend, .. } => backend,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_second_viewer_has_no_worker_and_every_segment() {
+    let gateway = sharing();
+    let script = "segments=30,every=40";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(9);
+    // Who comes later gets what there is at once.
+    let mut second = viewer(&gateway, script, "bbb");
+    let stream = second.accepted();
+    assert_eq!(runs(&mut second), "shared");
+    second.segment(9);
+    assert_eq!(gateway.worker_of(stream), None);
+    assert_eq!(first.ended(), Ending::Complete);
+    assert_eq!(second.ended(), Ending::Complete);
+    gateway.idle();
+    let [theirs, ours] = ["aaa", "bbb"].map(|name| segments(&gateway, name));
+    assert_eq!(theirs.len(), 30);
+    assert_eq!(theirs, ours);
+    assert!(ours.iter().all(|(_, bytes)| !bytes.is_empty()));
+    gateway.metric("rendergate_streams_ended_total{how=\"complete\"} 2");
+}
+
+#[test]
+fn whoever_is_left_goes_on_with_a_worker_behind_the_last_segment() {
+    for how in [Some(Control::Quit), None] {
+        let gateway = sharing();
+        let script = "segments=40,every=40";
+        let mut first = viewer(&gateway, script, "aaa");
+        first.accepted();
+        first.segment(7);
+        let mut second = viewer(&gateway, script, "bbb");
+        let mut third = viewer(&gateway, script, "ccc");
+        second.accepted();
+        third.accepted();
+        second.segment(9);
+        third.segment(9);
+        match how {
+            Some(control) => first.control(control),
+            None => drop(first),
+        }
+        // One of them produces for the other from now on.
+        assert_eq!([second.ended(), third.ended()], [Ending::Complete, Ending::Complete]);
+        gateway.idle();
+        let [one, other] = ["bbb", "ccc"].map(|name| segments(&gateway, name));
+        let numbers: Vec<u64> = one.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, (5..45).collect::<Vec<u64>>());
+        assert_eq!(one, other);
+    }
+}
+
+#[test]
+fn who_would_wait_for_a_paused_viewer_gets_a_worker() {
+    let gateway = sharing();
+    let script = "segments=30,every=40";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(6);
+    first.control(Control::Pause);
+    let mut second = viewer(&gateway, script, "bbb");
+    second.accepted();
+    assert_eq!(second.ended(), Ending::Complete);
+    assert_eq!(segments(&gateway, "bbb").len(), 30);
+}
+
+#[test]
+fn another_film_or_another_plan_is_another_stream() {
+    let gateway = sharing();
+    let mut first = viewer(&gateway, "every=40", "aaa");
+    first.accepted();
+    first.segment(6);
+    let mut other = viewer(&gateway, "every=41", "bbb");
+    let stream = other.accepted();
+    assert_ne!(runs(&mut other), "shared");
+    assert!(gateway.worker_of(stream).is_some());
+    // Written to since.
+    fs::write(gateway.input(), "another film").unwrap();
+    let mut again = viewer(&gateway, "every=40", "ccc");
+    again.accepted();
+    assert_ne!(runs(&mut again), "shared");
+}

@@ -1,0 +1,125 @@
+//! How another worker goes on with a stream whose worker was lost.
+//!
+//! With each segment a worker says what one needs that begins behind it. Only workers understand that;
+//! whoever watches them keeps the latest, and the lengths of all segments, for the playlist.
+
+use std::iter::repeat_n;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Most lengths that are kept, each for as many segments as follow each other with the same: with more,
+/// a message might exceed its limit. Encoded streams have a handful, copied ones one per segment; so
+/// it is reached by a copy of ten hours and more.
+const MOST_LENGTHS: usize = 8_000;
+
+/// What a worker says of a complete segment beside its number.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Complete {
+    /// Its length as the playlist has it: ticks, and how many of them are a second.
+    pub length: (u64, u32),
+    /// The worker's state behind it, in its own words. `None` if nobody can go on there: behind the last
+    /// segment, or of an output that isn't segments of files.
+    pub state: Option<Value>,
+}
+
+/// Where a stream goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumption {
+    /// Number of the next segment.
+    pub next: u64,
+    /// That of the worker which has written the one before; `None` before there is one, and if it can't
+    /// be gone on with.
+    pub state: Option<Value>,
+    first: u64,
+    /// Ticks, ticks per second, and how many segments in a row have them.
+    lengths: Vec<(u64, u32, u64)>,
+}
+
+impl Resumption {
+    /// Of a stream whose first segment has this number and isn't written.
+    pub fn beginning(first: u64) -> Self {
+        Self { next: first, state: None, first, lengths: Vec::new() }
+    }
+
+    /// Notes a complete segment. One that was there may be written anew: then a worker was lost before
+    /// it said so.
+    pub fn note(&mut self, number: u64, complete: Complete) {
+        let Some(before) = number.checked_sub(self.first) else { return };
+        self.keep(before);
+        let (ticks, rate) = complete.length;
+        match self.lengths.last_mut() {
+            Some((t, r, count)) if (*t, *r) == (ticks, rate) => *count += 1,
+            _ => self.lengths.push((ticks, rate, 1)),
+        }
+        if self.lengths.len() > MOST_LENGTHS {
+            self.state = None;
+        } else if complete.state.is_some() {
+            self.state = complete.state;
+            self.next = number + 1;
+        }
+    }
+
+    /// Forgets all lengths but those of so many segments.
+    fn keep(&mut self, mut segments: u64) {
+        self.lengths.retain_mut(|(_, _, count)| {
+            *count = segments.min(*count);
+            segments -= *count;
+            *count > 0
+        });
+    }
+
+    /// Of the segments before the next, in ticks and ticks per second.
+    pub fn lengths(&self) -> impl Iterator<Item = (u64, u32)> {
+        let runs = self.lengths.iter();
+        let each = runs.flat_map(|(ticks, rate, count)| {
+            repeat_n((*ticks, *rate), usize::try_from(*count).unwrap_or(0))
+        });
+        each.take(usize::try_from(self.next - self.first).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(ticks: u64, state: Option<&str>) -> Complete {
+        Complete { length: (ticks, 90_000), state: state.map(Value::from) }
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_segments_before_the_next() {
+        let mut resumption = Resumption::beginning(7);
+        let lengths = |resumption: &Resumption| -> Vec<u64> {
+            resumption.lengths().map(|(ticks, _)| ticks).collect()
+        };
+        for (number, ticks) in [(7, 3), (8, 3), (9, 4)] {
+            resumption.note(number, complete(ticks, Some("s")));
+        }
+        assert_eq!((resumption.next, lengths(&resumption)), (10, vec![3, 3, 4]));
+        // The last one, of which nobody goes on; its worker is lost before the playlist.
+        resumption.note(10, complete(1, None));
+        assert_eq!((resumption.next, lengths(&resumption)), (10, vec![3, 3, 4]));
+        resumption.note(10, complete(1, None));
+        resumption.note(8, complete(5, Some("t")));
+        assert_eq!((resumption.next, lengths(&resumption)), (9, vec![3, 5]));
+        let text = serde_json::to_string(&resumption).unwrap();
+        assert_eq!(serde_json::from_str::<Resumption>(&text).unwrap(), resumption);
+    }
+
+    #[test]
+    fn a_message_never_exceeds_its_limit() {
+        let mut resumption = Resumption::beginning(0);
+        let long = "x".repeat(4096);
+        let mut most = 0;
+        for number in 0..10_000 {
+            resumption.note(number, complete(u64::from(u32::MAX) + number, Some(&long)));
+            if number % 100 == 0 && resumption.state.is_some() {
+                most = most.max(serde_json::to_string(&resumption).unwrap().len());
+            }
+        }
+        assert_eq!(resumption.state, None);
+        // Beside it there is the plan.
+        assert!(most > 64 * 1024 && most < crate::MAX_BODY - 32 * 1024, "{most} bytes");
+    }
+}

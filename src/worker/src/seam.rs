@@ -1,0 +1,330 @@
+//! How a worker goes on behind a segment that another has written: what is noted on the way, and what
+//! is made of it. Pure.
+//!
+//! `hls` knows what its writer needs. The rest is here: which frame of the source the picture goes on
+//! with, and from where on the grid; at which sample the encoder of the sound begins.
+//!
+//! ```text
+//! rgcadence ── a note for each frame of the output ──┐
+//! rgtrim ───── a note for each piece of sound ───────┼─▶ at a segment's end: State ─▶ gateway
+//! hls::Seam ── what was written ─────────────────────┘
+//! ```
+//!
+//! Invariant: notes are kept until the segment they belong to is written, and not longer.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hls::{Seam, TrackSeam};
+use serde::{Deserialize, Serialize};
+
+/// How far the time of a frame or a piece of sound may differ between two runs, ns: a demuxer's
+/// rounding.
+pub const TOLERANCE_NS: i64 = 100_000;
+/// Packets that an encoder of sound makes before the first that is written: until then it hears
+/// silence before its beginning.
+const WARM_UP: u64 = 8;
+/// So long before its beginning sound is read: decoders need some of it, and files hold it up to about
+/// so much before the picture that it belongs to.
+const SOUND_AHEAD_NS: i64 = 1_000_000_000;
+/// So long before a copied picture's seam it is read if its decoding times have to be found: 16 pictures
+/// at the least rate that films have.
+pub const REORDER_AHEAD_NS: i64 = 1_000_000_000;
+/// Sound that is remembered behind what was written, ns.
+const SOUND_KEPT_NS: i64 = 3_000_000_000;
+/// GStreamer's encoders count samples on, as long as timestamps agree with that so far (the default of
+/// `tolerance`).
+const DRIFT_NS: i64 = 40_000_000;
+
+/// How an output frame came about, and how it comes about again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PictureStart {
+    /// Its place on the grid.
+    pub index: i64,
+    /// The first place that the frame of the source was given with which it was sent.
+    pub first: i64,
+    /// Source time of that frame, ns; `i64::MAX` if it was the source's end.
+    pub time_ns: i64,
+    /// Source time of the earliest frame that it takes, ns.
+    pub needs_ns: i64,
+    /// Place of the run's first frame, and how many keyframes were asked for before this one.
+    pub keyframes: Option<(i64, u64)>,
+}
+
+/// Where the sound goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoundStart {
+    /// Source time of a piece of sound, as it comes from the decoder, ns.
+    pub time_ns: i64,
+    /// Samples before it, counted from `base_ns`.
+    pub samples: i64,
+    /// When counting began, ns.
+    pub base_ns: i64,
+    /// The sample to begin with.
+    pub begin: i64,
+    /// Its time for the encoder, ns.
+    pub begin_ns: i64,
+    /// The encoder follows the times of what it gets instead of counting on from its first (LAME's):
+    /// then these stay as they are.
+    pub follows: bool,
+}
+
+impl SoundStart {
+    /// The count of samples at a piece of sound, the one that it names or the first behind it.
+    pub fn count_at(&self, time_ns: i64, rate: i64) -> Count {
+        let late = time_ns - self.time_ns;
+        let missed = if late > TOLERANCE_NS { samples(late, rate) } else { 0 };
+        Count { base_ns: self.base_ns, samples: self.samples + missed }
+    }
+
+    /// Whether a piece that is counted so is where the encoder begins, or before it.
+    pub fn is_ahead_of(&self, count: &Count) -> bool {
+        count.base_ns == self.base_ns && count.samples <= self.begin
+    }
+}
+
+/// A piece of sound as it went by.
+#[derive(Debug, Clone, Copy)]
+pub struct SoundNote {
+    /// Source time, ns.
+    pub time_ns: i64,
+    /// Samples before it, counted from `base_ns`.
+    pub samples: i64,
+    /// When counting began, ns.
+    pub base_ns: i64,
+    /// Samples per second.
+    pub rate: i64,
+}
+
+/// What a worker tells of a segment's end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// For the writer.
+    pub seam: Seam,
+    /// For the picture, if it is encoded.
+    pub picture: Option<PictureStart>,
+    /// For the sound, if it is encoded and has begun.
+    pub sound: Option<SoundStart>,
+    /// How deep a copied picture is out of order, if that had to be found.
+    pub depth: Option<usize>,
+}
+
+impl State {
+    /// From which source time on a track has to be read, ns; `None`: from where the output begins.
+    pub fn read_from_ns(&self, video: bool, copied: bool) -> Option<i64> {
+        match (video, copied) {
+            (true, true) => Some(self.seam.start_ns),
+            (true, false) => self.picture.map(|picture| picture.needs_ns),
+            (false, true) => {
+                let track = self.seam.tracks.last()?;
+                Some(track.last.map_or(self.seam.start_ns, |(dts, _)| dts) - SOUND_AHEAD_NS)
+            }
+            (false, false) => {
+                let begin = self.sound.map_or(self.seam.start_ns, |sound| sound.begin_ns);
+                Some(begin - SOUND_AHEAD_NS)
+            }
+        }
+    }
+}
+
+/// What [`Notes`] and the graph know of the encoder of the sound.
+#[derive(Debug, Clone, Copy)]
+pub struct SoundEncoder {
+    /// How much earlier than the first sample it begins, in samples of the output.
+    pub priming: u32,
+    /// LAME: its packets may refer to ones before (the reservoir of bits), so the first one written must
+    /// be its first; and their times follow those of what it gets.
+    pub is_lame: bool,
+}
+
+/// Notes of one stream; clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// With the presentation time of each, ns.
+    pictures: VecDeque<(i64, PictureStart)>,
+    sounds: VecDeque<SoundNote>,
+    depth: Option<usize>,
+}
+
+impl Notes {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame of the output, presented at `pts_ns`.
+    pub fn picture(&self, pts_ns: i64, start: PictureStart) {
+        self.lock().pictures.push_back((pts_ns, start));
+    }
+
+    /// A piece of sound.
+    pub fn sound(&self, note: SoundNote) {
+        self.lock().sounds.push_back(note);
+    }
+
+    /// How deep a copied picture is out of order.
+    pub fn depth(&self, depth: usize) {
+        self.lock().depth = Some(depth);
+    }
+
+    /// The state at a seam; `None` if nobody can go on there. What lies before it is forgotten.
+    pub fn state(
+        &self,
+        seam: Seam,
+        encodes_picture: bool,
+        sound: Option<SoundEncoder>,
+    ) -> Option<State> {
+        let mut kept = self.lock();
+        let from = seam.start_ns - TOLERANCE_NS;
+        while kept.pictures.front().is_some_and(|(pts, _)| *pts < from) {
+            kept.pictures.pop_front();
+        }
+        let next = kept.pictures.front().filter(|(pts, _)| *pts <= seam.start_ns + TOLERANCE_NS);
+        let picture = next.map(|(_, start)| *start);
+        if encodes_picture && picture.is_none() {
+            return None;
+        }
+        let track = seam.tracks.iter().find(|track| !track.format.is_video());
+        let sound = sound.zip(track).and_then(|(encoder, track)| {
+            let until = track.last?.0 - SOUND_KEPT_NS;
+            while kept.sounds.len() > 1 && kept.sounds[1].time_ns < until {
+                kept.sounds.pop_front();
+            }
+            sound_start(kept.sounds.iter().rev(), encoder, track)
+        });
+        Some(State { seam, picture, sound, depth: kept.depth })
+    }
+}
+
+/// Where the encoder begins so that its packets lie where those of the one before would have. `notes`
+/// come latest first.
+fn sound_start<'n>(
+    mut notes: impl Iterator<Item = &'n SoundNote> + Clone,
+    encoder: SoundEncoder,
+    track: &TrackSeam,
+) -> Option<SoundStart> {
+    const NS: i128 = 1_000_000_000;
+    let (last_dts, duration) = track.last?;
+    let rate = i128::from(track.format.sample_rate()?);
+    let packet = (i128::from(duration) * rate + NS / 2) / NS;
+    if packet == 0 {
+        return None;
+    }
+    // Counted from where its encoder began.
+    let before = notes.clone().find(|note| note.base_ns <= last_dts).or(notes.clone().last())?;
+    let base = i128::from(before.base_ns);
+    let since = (i128::from(last_dts) - base) * rate + i128::from(encoder.priming) * NS;
+    let number = (since + packet * NS / 2).div_euclid(packet * NS) + 1;
+    let warm_up = if encoder.is_lame { 0 } else { i128::from(WARM_UP) };
+    let first = (number - warm_up).max(0) * packet;
+    let begin = i64::try_from((first * i128::from(before.rate) + rate / 2) / rate).ok()?;
+    // By the packet that lies there, not by the count: a resampler may have moved all of them.
+    let behind = (first - (number - 1) * packet + i128::from(encoder.priming)) * NS;
+    let begin_ns =
+        i64::try_from(i128::from(last_dts) + (behind + rate / 2).div_euclid(rate)).ok()?;
+    let near = |note: &&SoundNote| note.base_ns == before.base_ns && note.samples <= begin;
+    let note = notes.find(near).or(Some(before))?;
+    Some(SoundStart {
+        time_ns: note.time_ns,
+        samples: note.samples,
+        base_ns: before.base_ns,
+        begin,
+        begin_ns,
+        follows: encoder.is_lame,
+    })
+}
+
+/// Counts samples as an encoder does that begins with the first.
+#[derive(Debug, Clone, Copy)]
+pub struct Count {
+    /// When counting began, ns.
+    pub base_ns: i64,
+    /// Samples since.
+    pub samples: i64,
+}
+
+impl Count {
+    /// Where a piece of sound at `time_ns` stands: behind the ones before, unless it comes too far from
+    /// where it is expected.
+    pub fn at(before: Option<Self>, time_ns: i64, rate: i64) -> Self {
+        let anew = Self { base_ns: time_ns, samples: 0 };
+        let Some(before) = before else { return anew };
+        let expected = before.base_ns + ns(before.samples, rate);
+        if (time_ns - expected).abs() > DRIFT_NS { anew } else { before }
+    }
+}
+
+/// Time as samples.
+fn samples(ns: i64, rate: i64) -> i64 {
+    i64::try_from(i128::from(ns) * i128::from(rate) / 1_000_000_000).unwrap_or(0)
+}
+
+/// Samples as time.
+fn ns(samples: i64, rate: i64) -> i64 {
+    let ns = i128::from(samples) * 1_000_000_000 / i128::from(rate.max(1));
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use hls::TrackFormat;
+
+    fn aac(sample_rate: u32, last: (i64, u64)) -> TrackSeam {
+        let audio_specific_config = Bytes::new();
+        let format = TrackFormat::Aac { audio_specific_config, sample_rate, channels: 2 };
+        TrackSeam { format, last: Some(last) }
+    }
+
+    /// Pieces of 1024 samples with the whole milliseconds of Matroska.
+    fn notes(base_ns: i64, rate: i64, count: i64) -> Vec<SoundNote> {
+        let time = |n: i64| (ns(n * 1024, rate) + base_ns) / 1_000_000 * 1_000_000;
+        (0..count)
+            .map(|n| SoundNote { time_ns: time(n), samples: n * 1024, base_ns, rate })
+            .collect()
+    }
+
+    #[test]
+    fn packets_stay_on_their_grid() {
+        let encoder = SoundEncoder { priming: 1024, is_lame: false };
+        let notes = notes(7_000_000, 48_000, 400);
+        let packet = |n: i64| 7_000_000 + ns((n - 1) * 1024, 48_000);
+        for last in [0, 5, 8, 100, 390] {
+            let track = aac(48_000, (packet(last), 21_333_333));
+            let start = sound_start(notes.iter().rev(), encoder, &track).unwrap();
+            let first = (last + 1 - 8).max(0);
+            assert_eq!(start.begin, first * 1024);
+            assert!((start.begin_ns - packet(first + 1)).abs() <= 1, "{start:?}");
+            assert_eq!(start.samples, start.begin, "the nearest piece");
+        }
+        let track = aac(48_000, (packet(100), 21_333_333));
+        let encoder = SoundEncoder { is_lame: true, ..encoder };
+        assert_eq!(sound_start(notes.iter().rev(), encoder, &track).unwrap().begin, 101 * 1024);
+    }
+
+    #[test]
+    fn a_changed_rate_is_met_to_the_half_of_a_sample() {
+        let encoder = SoundEncoder { priming: 1024, is_lame: false };
+        let notes = notes(0, 48_000, 400);
+        let last = ns((200 - 1) * 1024, 44_100);
+        let start =
+            sound_start(notes.iter().rev(), encoder, &aac(44_100, (last, 23_219_954))).unwrap();
+        let first = (200 + 1 - 8) * 1024;
+        assert_eq!(start.begin, (first * 48_000 + 22_050) / 44_100);
+        assert!((start.begin_ns - ns(first, 44_100)).abs() <= 1);
+        assert!(start.samples <= start.begin && start.begin - start.samples < 1024);
+    }
+
+    #[test]
+    fn counting_begins_anew_behind_a_hole() {
+        let rate = 48_000;
+        let count = Count::at(None, 5, rate);
+        assert_eq!((count.base_ns, count.samples), (5, 0));
+        let later = Count { samples: 48_000, ..count };
+        assert_eq!(Count::at(Some(later), 1_030_000_000, rate).base_ns, 5);
+        assert_eq!(Count::at(Some(later), 1_050_000_000, rate).samples, 0);
+    }
+}
