@@ -85,8 +85,11 @@ impl Stack {
     /// # Errors
     /// If the link can't be made.
     pub fn hook(&self) -> Result<PathBuf> {
-        let link = self.folder.join("ffmpeg");
+        // In a folder of its own: what a stack's user keeps beside it may be called ffmpeg, too.
+        let folder = self.folder.join("hook");
+        let link = folder.join("ffmpeg");
         if !link.exists() {
+            std::fs::create_dir_all(&folder)?;
             std::os::unix::fs::symlink(self.binaries.join("rendergate-ffmpeg"), &link)?;
         }
         Ok(link)

@@ -32,8 +32,9 @@ fn main() -> Result<()> {
     for (name, container) in [("MPEG-TS", Container::Ts), ("fMP4", Container::Fmp4)] {
         let directory = folder.join(name);
         let report = watch(Some(&stack), &clip, &directory, container)?;
+        let checked = check(&command(&clip, &directory, container, HEIGHT))
+            .with_context(|| format!("{:?}\n{:?}", report.faults, report.runs))?;
         reports.push((format!("Rendergate, {name}"), report));
-        let checked = check(&command(&clip, &directory, container, HEIGHT))?;
         println!("{name}: {checked}");
     }
     let plain = watch(None, &clip, &folder.join("ffmpeg"), Container::Ts)?;
