@@ -139,10 +139,7 @@ impl Run {
     /// # Panics
     /// As [`start`](Self::start), or if there are more or fewer network inputs.
     pub fn fed(plan: &Transcode, pipes: Vec<OwnedFd>) -> Self {
-        let run = Self::warm().given_all(plan, gpu::under_test().map(|gpu| &gpu.device), pipes);
-        // Whoever feeds it may not be listening when it asks.
-        run.run_option(0);
-        run
+        Self::warm().given_all(plan, gpu::under_test().map(|gpu| &gpu.device), pipes)
     }
 
     fn given_all(
@@ -176,6 +173,9 @@ impl Run {
         self.resumption.get_or_insert_with(|| Resumption::beginning(first));
         self.started = Instant::now();
         self.channel.send(&start, &descriptors).unwrap();
+        // The best of the ways that it will offer. In advance, as nobody may be listening when it asks;
+        // if it is gone by then, whoever listens hears why.
+        let _ = self.channel.send(&GatewayToWorker::Run { option: 0 }, &[]);
         self
     }
 
@@ -185,14 +185,6 @@ impl Run {
     /// If it is gone.
     pub fn control(&self, control: Control) {
         self.channel.send(&GatewayToWorker::Control(control), &[]).unwrap();
-    }
-
-    /// Tells it which of the ways that it offers to go.
-    ///
-    /// # Panics
-    /// If it is gone.
-    pub fn run_option(&self, option: usize) {
-        self.channel.send(&GatewayToWorker::Run { option }, &[]).unwrap();
     }
 
     /// Tells it how far it may go.
@@ -216,9 +208,9 @@ impl Run {
             match message {
                 WorkerToGateway::Ready { .. }
                 | WorkerToGateway::Alive { .. }
+                | WorkerToGateway::Options { .. }
                 | WorkerToGateway::CpuTime { .. }
                 | WorkerToGateway::GpuTime { .. } => {}
-                WorkerToGateway::Options { .. } => self.run_option(0),
                 WorkerToGateway::Sandboxed(sandbox) => report.sandbox = Some(sandbox),
                 WorkerToGateway::Running { backend, reason, description, .. } => {
                     report.backend = backend;

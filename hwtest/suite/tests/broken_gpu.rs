@@ -13,11 +13,11 @@ fn works(value: u8) -> String {
     format!("rendergate_gpu_works{{device=\"{NODE}\"}} {value}")
 }
 
-/// As a driver breaks for one stream; the hook has ended.
+/// As a driver breaks for one stream, which goes on without it; the hook has ended.
 fn break_a_stream(node: &Node, viewer: usize) {
     node.fault("SOFTVA_FAULT", "abort:160@encode");
     let mut unlucky = node.play(&film(), viewer);
-    assert_eq!(node.ended(&mut unlucky).code(), Some(1), "{}", node.log());
+    assert_eq!(node.ended(&mut unlucky).code(), Some(0), "{}", node.log());
 }
 
 #[test]

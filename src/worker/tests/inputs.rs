@@ -61,7 +61,6 @@ fn until_waiting(run: &mut Run) {
         let received = run.channel.receive::<WorkerToGateway>().unwrap().expect("a message");
         match received.message {
             WorkerToGateway::Alive { waiting: true, .. } => return,
-            WorkerToGateway::Options { .. } => run.run_option(0),
             WorkerToGateway::Ended(ending) => panic!("{ending:?}"),
             _ => {}
         }
