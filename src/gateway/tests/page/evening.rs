@@ -118,6 +118,7 @@ fn stream(number: u32, item: &str, from: &str, to: &str, speed: f64) -> StreamLi
         device: Some(NODE.into()),
         reason: None,
         description: "vah265dec ! vapostproc ! vah264enc".into(),
+        sandbox: None,
         state: State::Running,
         held: false,
         speed,
