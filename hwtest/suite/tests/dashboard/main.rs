@@ -146,15 +146,22 @@ impl Drop for Viewers {
     }
 }
 
-/// Streams of every kind, one that fails, one that is declined, and a stranger at the door.
+/// Streams of every kind, one that loses its worker, one that fails, one that is declined, and a stranger at the door.
 fn load(node: &Node) -> Viewers {
     let (plain, other) = (long_film("copy"), long_film("mpeg4"));
     let mut viewers = Viewers(Vec::new());
-    // In the third segment: before the first the hook would go on with ffmpeg.
+    // A worker that is lost, and another one that goes on.
     node.fault("SOFTVA_FAULT", "abort:160@encode");
-    let mut unlucky = hook(node, &plain, 0, "libx264");
-    assert!(!node.ended(&mut unlucky).success());
+    let unlucky = Viewers(vec![hook(node, &plain, 0, "libx264")]);
+    node.until("another worker goes on", || node.log().contains("another worker goes on"));
+    drop(unlucky);
+    node.until("its viewer has gone", || node.streams().is_empty());
     node.until("the GPU is back", || node.log().matches("works=").count() == 2);
+    // No film at all: ffmpeg, which the hook turns to, makes nothing of it either.
+    let noise = plain.with_file_name("noise.mkv");
+    std::fs::write(&noise, [0x55; 65_536]).unwrap();
+    let mut damaged = hook(node, &noise, 0, "libx264");
+    assert!(!node.ended(&mut damaged).success());
     // The driver's HEVC encoder is a lie, and its GPU decodes no MPEG-4.
     let kinds = [
         (&plain, "libx264", "vaapi"),
@@ -217,7 +224,7 @@ fn every_query_and_every_alert_finds_its_numbers() {
         "rendergate_stream_info{video_in=\"h264\", video_out=\"h264\", backend=\"vaapi\"}",
         "rendergate_streams_off_gpu{backend=\"software\", reason=\"encoder_unsupported\"} == 1",
         "increase(rendergate_declined_total{reason=\"max_streams\"}[1h]) > 0",
-        "increase(rendergate_streams_ended_total{how=\"worker_died\"}[1h]) > 0",
+        "increase(rendergate_streams_ended_total{how=~\"failed_.*\"}[1h]) > 0",
     ] {
         node.until(query, || prometheus.query(query).is_some_and(|values| !values.is_empty()));
     }
@@ -283,7 +290,9 @@ fn the_page_s_numbers(node: &Node) {
     assert_eq!(status["declined"]["max_streams"], 1);
     let ended = status["ended"].as_array().unwrap();
     let how: Vec<_> = ended.iter().map(|line| line["how"].as_str().unwrap()).collect();
-    assert_eq!(how, ["declined", "worker_died"]);
+    let [declined, failed, left] = how[..] else { panic!("{how:?}") };
+    assert_eq!((declined, left), ("declined", "hook_gone"));
+    assert!(failed.starts_with("failed_"), "{failed}");
     let first = &status["streams"][0];
     assert_eq!(
         (first["video_in"].as_str(), first["size_in"].as_str()),
