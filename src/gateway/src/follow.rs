@@ -33,7 +33,7 @@ const NO_WORKER: u32 = 0;
 
 /// A stream that has begun by following.
 #[derive(Debug)]
-pub(crate) struct Follower<'a> {
+struct Follower<'a> {
     context: &'a Context,
     entry: &'a Entry,
     hook: &'a mut Connection,
@@ -45,7 +45,7 @@ pub(crate) struct Follower<'a> {
 
 /// How following has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Left {
+enum Left {
     /// So has the stream; the word for log and counter.
     Over(&'static str),
     /// The producer is no more. Somebody else may be.
@@ -54,20 +54,9 @@ pub(crate) enum Left {
     Alone,
 }
 
-impl<'a> Follower<'a> {
-    pub(crate) fn new(
-        context: &'a Context,
-        entry: &'a Entry,
-        hook: &'a mut Connection,
-        job: &'a mut Job,
-        arrived: Instant,
-        segments: &'a mut Vec<Complete>,
-    ) -> Self {
-        Self { context, entry, hook, job, arrived, segments }
-    }
-
+impl Follower<'_> {
     /// Follows a production for as long as that is best.
-    pub(crate) async fn follow(&mut self, mut production: Production) -> Left {
+    async fn follow(&mut self, mut production: Production) -> Left {
         let share = match self.share(&production) {
             Ok(share) => Arc::new(share),
             Err(error) => {
@@ -271,7 +260,7 @@ pub(crate) async fn begin(
                     let _ = hook.queue(&accepted, Vec::new());
                 }
                 let segments = &mut begun.segments;
-                let mut follower = Follower::new(context, entry, hook, job, arrived, segments);
+                let mut follower = Follower { context, entry, hook, job, arrived, segments };
                 match follower.follow(production).await {
                     Left::Over(_) => return None,
                     Left::Alone => return Some(begun),
