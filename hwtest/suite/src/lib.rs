@@ -47,6 +47,7 @@ impl VirtualMachine {
         let mut machine = Self::new(variables);
         // GStreamer from 1.24 on takes drivers it doesn't know by name only if told so.
         machine.set("GST_VA_ALL_DRIVERS", "1");
+        machine.set("RENDERGATE_SANDBOX_READ", &stand::gpu::virtual_places());
         // The driver's name is that of its file.
         let link = machine.no_drivers().join("softva_drv_video.so");
         std::os::unix::fs::symlink(built("libsoftva.so"), link).expect("the folder is new");
@@ -71,7 +72,8 @@ impl VirtualMachine {
             ("XDG_CACHE_HOME", text(self.cache.path())),
             ("GST_REGISTRY", text(&self.cache.path().join("registry.bin"))),
             ("LIBVA_DRIVERS_PATH", text(self.no_drivers())),
-            ("RENDERGATE_SANDBOX_READ", stand::gpu::virtual_places()),
+            // The files that stand for those in /dev and /sys.
+            ("RENDERGATE_SANDBOX_READ", text(&std::env::temp_dir())),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value));
         own.into_iter().chain(self.variables.iter().cloned()).collect()
