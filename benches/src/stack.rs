@@ -20,7 +20,17 @@ pub struct Stack {
     binaries: PathBuf,
     folder: PathBuf,
     address: String,
+    admission: Admission,
     gateway: Child,
+}
+
+/// Whether a stream for which there is no room is left to the hook's ffmpeg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// What a stream costs is in `costs.json` in the stack's folder.
+    On,
+    /// All are taken.
+    Off,
 }
 
 impl Stack {
@@ -29,23 +39,28 @@ impl Stack {
     /// # Errors
     /// If it isn't ready within a minute; the message holds the end of its log.
     pub fn start(binaries: &Path, folder: &Path) -> Result<Self> {
-        Self::start_with(binaries, folder, "")
+        Self::start_with(binaries, folder, "", Admission::Off)
     }
 
     /// The same with a configuration, in TOML.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn start_with(binaries: &Path, folder: &Path, configuration: &str) -> Result<Self> {
+    pub fn start_with(
+        binaries: &Path,
+        folder: &Path,
+        configuration: &str,
+        admission: Admission,
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("rendergate.toml"), configuration)?;
         // The hook's link must lead there from anywhere.
         let binaries = &binaries.canonicalize()?;
         // Whoever binds port 0 learns a free one; it may be taken again, which the start reports.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let gateway = spawn(binaries, folder, &address)?;
-        let mut stack =
-            Self { binaries: binaries.to_owned(), folder: folder.to_owned(), address, gateway };
+        let gateway = spawn(binaries, folder, &address, admission)?;
+        let (binaries, folder) = (binaries.to_owned(), folder.to_owned());
+        let mut stack = Self { binaries, folder, address, admission, gateway };
         stack.wait_ready()?;
         Ok(stack)
     }
@@ -57,7 +72,7 @@ impl Stack {
     pub fn restart(&mut self) -> Result<()> {
         let _ = self.gateway.kill();
         self.gateway.wait()?;
-        self.gateway = spawn(&self.binaries, &self.folder, &self.address)?;
+        self.gateway = spawn(&self.binaries, &self.folder, &self.address, self.admission)?;
         self.wait_ready()
     }
 
@@ -190,7 +205,28 @@ impl Drop for Stack {
     }
 }
 
-fn spawn(binaries: &Path, folder: &Path, address: &str) -> Result<Child> {
+/// Measures what streams cost here, for a stack with [`Admission::On`] in the same folder. Takes most of
+/// a minute.
+///
+/// # Errors
+/// If `rendergate calibrate` fails.
+pub fn calibrate(binaries: &Path, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    // What an earlier stack has learnt is of another load.
+    let _ = std::fs::remove_file(folder.join("costs.json"));
+    let program = binaries.join("rendergate");
+    let status = Command::new(&program)
+        .arg("calibrate")
+        .env("STATE_DIRECTORY", folder)
+        .stdin(Stdio::null())
+        .stdout(File::create(folder.join("calibration.txt"))?)
+        .status()
+        .with_context(|| format!("can't start {}: run ./dev build", program.display()))?;
+    ensure!(status.success(), "rendergate calibrate: {status}");
+    Ok(())
+}
+
+fn spawn(binaries: &Path, folder: &Path, address: &str, admission: Admission) -> Result<Child> {
     let log = File::options().create(true).append(true).open(folder.join("gateway.log"))?;
     let program = binaries.join("rendergate");
     Command::new(&program)
@@ -199,8 +235,7 @@ fn spawn(binaries: &Path, folder: &Path, address: &str) -> Result<Child> {
         .env("RENDERGATE_SOCKET", folder.join("rendergate.sock"))
         .env("RENDERGATE_HTTP", address)
         .env("STATE_DIRECTORY", folder)
-        // How many streams it takes is what some of these measure.
-        .env("RENDERGATE_ADMISSION", "off")
+        .env("RENDERGATE_ADMISSION", if admission == Admission::On { "on" } else { "off" })
         // Of several viewers of one clip each is to be served.
         .env("RENDERGATE_SHARE", "off")
         .stdin(Stdio::null())

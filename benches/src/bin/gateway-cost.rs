@@ -16,7 +16,7 @@ use benches::load::figures::{Row, machine};
 use benches::load::usage::cpu_seconds_of;
 use benches::play::command;
 use benches::processes::{descriptors, memory_kib};
-use benches::stack::{Stack, pause};
+use benches::stack::{Admission, Stack, pause};
 use clap::Parser;
 use ffmpeg_args::{Plan, Transcode};
 use jellyfin_sim::Container;
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     let worker = cli.binaries.join("simulated-worker").canonicalize()?;
     // No GPU is looked at: that would be the worker's part.
     let settings = format!("[worker]\nprogram = {worker:?}\n[gpu]\nbackend = 'software'\n");
-    let stack = Stack::start_with(&cli.binaries, &folder, &settings)?;
+    let stack = Stack::start_with(&cli.binaries, &folder, &settings, Admission::Off)?;
     let idle = memory_kib(stack.pid(), "VmRSS:").context("the gateway's memory")?;
     eprintln!("{} streams", cli.streams);
     let hooks = begin(&stack, &folder, cli.streams)?;

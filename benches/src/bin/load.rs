@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use benches::load::figures::{Load, table};
 use benches::load::run::{Side, alone, run};
 use benches::load::{Parameters, chart};
-use benches::stack::{Stack, pause};
+use benches::stack::{Admission, Stack, calibrate, pause};
 use benches::{clip, play};
 use clap::{Parser, ValueEnum};
 
@@ -32,7 +32,8 @@ const SETTLE_MS: u64 = 3500;
     override_usage = "./dev bench load [OPTIONS]",
     after_help = "Examples:
   ./dev bench load                            six viewers, as many as two cores can serve
-  ./dev bench load --scenario too-many        more than two cores can serve: shows who stalls
+  ./dev bench load --scenario too-many        more than two cores can serve: those that
+                                              the gateway takes mustn't stall
   ./dev bench load --scenario too-many --max-streams 2
                                               the gateway takes two, the others get the hook's own ffmpeg
   ./dev bench load --sessions 11 --height 240 for a larger machine
@@ -71,6 +72,16 @@ struct Cli {
     /// Streams that the gateway takes at most; 0 for no limit [default: 0]
     #[arg(long, value_name = "N")]
     max_streams: Option<usize>,
+    /// Whether the gateway leaves streams for which there is no room to the hook's ffmpeg
+    /// [default: off; too-many: on]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    admission: Option<Switch>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,6 +115,8 @@ impl Cli {
         parameters.buffer = self.buffer.unwrap_or(parameters.buffer);
         parameters.throttle = self.throttle.or(parameters.throttle);
         parameters.max_streams = self.max_streams.unwrap_or(parameters.max_streams);
+        parameters.admission =
+            self.admission.map_or(parameters.admission, |switch| switch == Switch::On);
         parameters
     }
 }
@@ -136,7 +149,12 @@ fn verdict(ours: &Side) -> ExitCode {
 fn measure(cli: &Cli, parameters: &Parameters, clip: &Path, ffmpeg: &Path) -> Result<Load> {
     let transcodes = cli.folder.join("transcodes");
     let settings = format!("[streams]\nmax_streams = {}\n", parameters.max_streams);
-    let stack = Stack::start_with(&cli.binaries, &cli.folder, &settings)?;
+    let admission = if parameters.admission { Admission::On } else { Admission::Off };
+    if parameters.admission {
+        eprintln!("measuring what streams cost here");
+        calibrate(&cli.binaries, &cli.folder)?;
+    }
+    let stack = Stack::start_with(&cli.binaries, &cli.folder, &settings, admission)?;
     let mut idle = (Vec::new(), Vec::new());
     for round in 1..=parameters.idle_runs {
         eprintln!("first segment alone, {round} of {}", parameters.idle_runs);

@@ -51,6 +51,8 @@ pub struct Parameters {
     pub output_height: u32,
     /// `streams.max_streams` of the gateway; 0 for no limit.
     pub max_streams: usize,
+    /// `admission.enabled` of the gateway, after a calibration.
+    pub admission: bool,
     /// First segments that each side makes alone, to compare with.
     pub idle_runs: usize,
 }
@@ -77,13 +79,14 @@ impl Parameters {
             length: 300,
             output_height: 360,
             max_streams: 0,
+            admission: false,
             idle_runs: 3,
         }
     }
 
     /// More than they do.
     pub fn too_many() -> Self {
-        Self { width: 1920, height: 1080, output_height: 720, ..Self::fitting() }
+        Self { width: 1920, height: 1080, output_height: 720, admission: true, ..Self::fitting() }
     }
 
     /// The clip that all watch.

@@ -504,6 +504,15 @@ impl Config {
             let allowed = "above 0 up to 1";
             return Err(ConfigError::Value { key, value: target.to_string(), allowed });
         }
+        let niceness = self.admission.ffmpeg_niceness;
+        if niceness > 19 {
+            let key = "admission.ffmpeg_niceness";
+            return Err(ConfigError::Value {
+                key,
+                value: niceness.to_string(),
+                allowed: "0 to 19",
+            });
+        }
         self.http_address().map(drop)
     }
 

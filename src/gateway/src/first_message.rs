@@ -32,6 +32,9 @@ pub(crate) struct Declined {
 }
 
 impl Declined {
+    /// There are as many streams as there may be.
+    pub(crate) const MAX_STREAMS: &str = "max_streams";
+
     pub(crate) fn new(label: &'static str, reason: impl Into<String>) -> Self {
         Self { label, reason: reason.into() }
     }

@@ -42,7 +42,7 @@ use crate::gpus::Allowance;
 use crate::sharing::Offer;
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
-use crate::taking::{Waited, note, take, wait_for, wait_for_gpu};
+use crate::taking::{Waited, note, step_aside, take, wait_for, wait_for_gpu};
 use crate::worker::{Death, Worker};
 
 /// Grace for a worker whose stream is over: it closes its files and exits.
@@ -413,6 +413,7 @@ impl Stream<'_> {
             }
             Err(reason) => {
                 metrics.declined("capacity");
+                step_aside(self.context, &mut self.hook);
                 Err(Outcome::Ended(Ending::Failed { reason, fault: Fault::Gateway }))
             }
         }

@@ -396,7 +396,7 @@ impl Streams {
             let reason = format!("{running} streams run, streams.max_streams is {limit}");
             record.end = Some(("declined", Some(reason.clone())));
             table.keep(None, &record);
-            return Err(Declined::new("max_streams", reason));
+            return Err(Declined::new(Declined::MAX_STREAMS, reason));
         }
         table.last += 1;
         let id = StreamId(table.last);

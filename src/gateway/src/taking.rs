@@ -100,10 +100,22 @@ fn hand_over(
     worker.connection.queue(&start, descriptors)
 }
 
+/// Tells a hook that there is no room; what is said next has it run its own ffmpeg.
+pub(crate) fn step_aside(context: &Context, hook: &mut Connection) {
+    let niceness = context.config.admission.ffmpeg_niceness;
+    if niceness > 0 {
+        // A hook that doesn't hear it won't hear what comes next either.
+        let _ = hook.queue(&GatewayToHook::StepAside { niceness }, Vec::new());
+    }
+}
+
 /// Tells a hook to run its own ffmpeg.
 pub(crate) async fn decline(context: &Context, hook: &mut Connection, declined: Declined) {
     info!(reason = declined.reason, "declined");
     context.metrics.declined(declined.label);
+    if declined.label == Declined::MAX_STREAMS {
+        step_aside(context, hook);
+    }
     // A hook that doesn't hear it sees the connection close, which means the same.
     if hook.queue(&GatewayToHook::Declined { reason: declined.reason }, Vec::new()).is_ok() {
         let _ = hook.flush(LAST_MESSAGE).await;

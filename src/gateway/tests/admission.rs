@@ -116,7 +116,9 @@ fn streams_are_limited_and_a_place_comes_free() {
     let gateway = Gateway::ready("[streams]\nmax_streams = 1\n[worker]\nrefill_seconds = 0\n");
     let mut first = gateway.hook("");
     first.accepted();
-    let reason = gateway.hook("").declined();
+    let mut second = gateway.hook("");
+    second.steps_aside(10);
+    let reason = second.declined();
     assert!(reason.contains("streams.max_streams is 1"), "{reason}");
     first.control(Control::Quit);
     assert_eq!(first.ended(), Ending::Quit);

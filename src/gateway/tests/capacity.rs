@@ -72,6 +72,8 @@ fn streams_give_way_in_order_until_there_is_no_room() {
         hooks.push(hook);
     }
     let mut refused = gateway.hook("options");
+    refused.accepted();
+    refused.steps_aside(10);
     let (fault, reason) = refused.failed();
     assert_eq!(fault, Fault::Gateway);
     assert!(reason.contains("no room") && reason.contains("renderD200 is full"), "{reason}");
@@ -135,6 +137,17 @@ fn nothing_is_refused_without_admission() {
         assert_eq!(option(&mut hook), "option-0");
         hooks.push(hook);
     }
+}
+
+#[test]
+fn who_has_no_room_steps_aside_only_if_that_is_wanted() {
+    let gateway = gateway(
+        &costs().to_string(),
+        "[streams]\nmax_streams = 1\n[admission]\nffmpeg_niceness = 0\n",
+    );
+    let mut first = gateway.hook("");
+    first.accepted();
+    gateway.hook("").declined();
 }
 
 #[test]

@@ -100,6 +100,13 @@ pub fn start(
     command.spawn()
 }
 
+/// Leaves the processor to others, for good: whatever this process becomes keeps it.
+pub fn step_aside(niceness: u8) {
+    // SAFETY: a plain call. What it returns can't be told from an error, and a niceness that is the
+    // highest already is none.
+    unsafe { libc::nice(c_int::from(niceness.min(19))) };
+}
+
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }

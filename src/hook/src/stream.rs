@@ -28,7 +28,7 @@ use crate::clock::timespec;
 use crate::console::{Console, PATIENCE};
 use crate::keys::Keyboard;
 use crate::placeholder::Placeholders;
-use crate::process::Signals;
+use crate::process::{Signals, step_aside};
 use crate::{progress, rescue};
 
 /// ffmpeg's exit code after a signal.
@@ -347,6 +347,7 @@ impl Stream<'_> {
             GatewayToHook::Declined { reason } => {
                 return Some(self.not_run(format!("gateway declined: {reason}")));
             }
+            GatewayToHook::StepAside { niceness } => step_aside(niceness),
             GatewayToHook::Running { backend, description } => {
                 self.console.line(&format!("rendergate: {backend}: {description}"));
             }

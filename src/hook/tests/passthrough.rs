@@ -101,6 +101,27 @@ fn stdin_signals_and_descriptors_are_handed_on() {
 }
 
 #[test]
+fn for_want_of_room_the_real_one_steps_aside() {
+    let own = rustix::process::getpriority_process(None).unwrap();
+    for (niceness, expect) in [(None, own), (Some(7), (own + 7).min(19)), (Some(255), 19)] {
+        let house = House::new();
+        let gateway = house.gateway();
+        let hook = house.start(&house.job());
+        let mut connection = gateway.connection();
+        connection.job();
+        if let Some(niceness) = niceness {
+            connection.say(&GatewayToHook::StepAside { niceness });
+        }
+        connection.say(&GatewayToHook::Declined { reason: "full".to_owned() });
+        hook.left_after_input();
+        assert_eq!(
+            String::from_utf8(house.record("niceness").unwrap()).unwrap(),
+            format!("{expect}\n")
+        );
+    }
+}
+
+#[test]
 fn unread_input_is_left_to_the_real_one() {
     let house = House::new();
     let arguments = words(&["-hide_banner", "-f", "lavfi", "-i", "nullsrc", "-f", "null", "-"]);

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Complete, Resumption};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;
 
 /// Number of a stream, unique within a gateway's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,6 +93,12 @@ pub enum GatewayToHook {
     Declined {
         /// Why, for people.
         reason: String,
+    },
+    /// There is no room for the stream, which is said next: the ffmpeg that runs it instead, on the
+    /// same processor, is to leave that to the streams for which there is.
+    StepAside {
+        /// What to add to its niceness, up to 19.
+        niceness: u8,
     },
     /// The worker's graph runs; a line for the log that says how.
     Running {

@@ -176,6 +176,7 @@ fn message() -> impl Strategy<Value = GatewayToHook> {
         (any::<u64>(), any::<u32>())
             .prop_map(|(id, protocol)| GatewayToHook::Accepted { stream: StreamId(id), protocol }),
         ".*".prop_map(|reason| GatewayToHook::Declined { reason }),
+        any::<u8>().prop_map(|niceness| GatewayToHook::StepAside { niceness }),
         (".*", ".*")
             .prop_map(|(backend, description)| GatewayToHook::Running { backend, description }),
         Just(GatewayToHook::Committed),

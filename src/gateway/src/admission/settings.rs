@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// moment; Livepeer's rule of thumb is a fifth to spare.
 pub const DEFAULT_TARGET_UTILISATION: f64 = 0.85;
 
+/// A tenth of the weight that the kernel gives a process by default.
+pub const DEFAULT_FFMPEG_NICENESS: u8 = 10;
+
 /// `[admission]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,11 +20,18 @@ pub struct Admission {
     pub enabled: bool,
     /// Share of each engine and of the processor that is given to streams, above 0 up to 1.
     pub target_utilisation: f64,
+    /// What is added to the niceness of the hook's own ffmpeg where it runs a stream for which there is
+    /// no room: 0 to 19. It has the same processor, and would have the streams stall that were taken.
+    pub ffmpeg_niceness: u8,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { enabled: true, target_utilisation: DEFAULT_TARGET_UTILISATION }
+        Self {
+            enabled: true,
+            target_utilisation: DEFAULT_TARGET_UTILISATION,
+            ffmpeg_niceness: DEFAULT_FFMPEG_NICENESS,
+        }
     }
 }
 

@@ -57,6 +57,10 @@ fn wrong_values_say_what_is_allowed() {
     check("[worker]\nwarm_nice = 20", "0 to 19");
     check("[http]\nlisten = 'localhost'", "ADDRESS:PORT");
     check("[admission]\ntarget_utilisation = 1.1", "is 1.1, allowed is above 0 up to 1");
+    check(
+        "[admission]\nffmpeg_niceness = 20",
+        "admission.ffmpeg_niceness is 20, allowed is 0 to 19",
+    );
     check("[admission]\ntarget_utilisation = 0", "admission.target_utilisation is 0");
     check("[worker]\nsandbox_read = ['fonts']", "worker.sandbox_read is fonts, allowed is abs");
     check("[worker]\nsandbox_write = ['/a:/b']", "without a colon");

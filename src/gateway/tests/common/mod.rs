@@ -368,6 +368,12 @@ impl Hook {
     }
 
     #[track_caller]
+    pub fn steps_aside(&mut self, by: u8) {
+        let heard = self.next();
+        assert_eq!(heard, Some(GatewayToHook::StepAside { niceness: by }));
+    }
+
+    #[track_caller]
     pub fn declined(&mut self) -> String {
         match self.next() {
             Some(GatewayToHook::Declined { reason }) => reason,

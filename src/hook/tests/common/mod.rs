@@ -30,6 +30,7 @@ cat > "$RECORD/stdin"
 grep -E '^Sig(Blk|Ign)' /proc/self/status > "$RECORD/signals"
 grep flags /proc/$$/fdinfo/0 > "$RECORD/stdin-flags"
 ls /proc/$$/fd > "$RECORD/descriptors"
+nice > "$RECORD/niceness"
 echo "the real one, called $0" >&2
 exit 42
 "#;
