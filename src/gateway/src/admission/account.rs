@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use gpu::Engine;
 use tokio::time::Instant;
 
-use super::costs::{CPU, PROCESSOR, Placed, WHOLE};
+use super::costs::{CPU, PROCESSOR, Placed, Resource, WHOLE};
 
 /// Media time of the first sample, in seconds: start-up counts little beside it.
 const FIRST_SAMPLE: f64 = 20.0;
 /// Media time below which the end of a stream is no sample, in seconds.
 const LEAST_SAMPLE: f64 = 5.0;
+/// Media time from which on a stream says what it takes now: what is between input and writer was
+/// paid for and isn't counted yet.
+const TELLING: f64 = 10.0;
 
 /// What a stream has had so far, and where its last sample ended.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,8 @@ pub(crate) struct Account {
     now: Totals,
     sampled: Totals,
     samples: u32,
+    /// What it took by second of media in its last sample.
+    took: Option<BTreeMap<Resource, f64>>,
     heard: Option<Instant>,
 }
 
@@ -53,6 +58,7 @@ impl Account {
     pub(crate) fn begin(&mut self, placed: Placed) {
         // What went before was the opening of its source.
         self.sampled = self.now.clone();
+        self.took = None;
         self.placed = Some(placed);
     }
 
@@ -84,6 +90,9 @@ impl Account {
         if media < if over { LEAST_SAMPLE } else { due } {
             return Vec::new();
         }
+        if media >= TELLING {
+            self.took = self.taken();
+        }
         let sampled = std::mem::replace(&mut self.sampled, self.now.clone());
         self.samples += 1;
         let sample = |device: &str| {
@@ -91,6 +100,29 @@ impl Account {
             Sample { device: device.to_owned(), media, spent }
         };
         placed.devices().into_iter().map(sample).collect()
+    }
+
+    /// What the stream is seen to take to play at normal speed, busy seconds per second: since its last
+    /// sample, or in that. None before it has made enough to tell.
+    pub(crate) fn takes(&self) -> Option<BTreeMap<Resource, f64>> {
+        if self.now.media - self.sampled.media >= TELLING {
+            self.taken()
+        } else {
+            self.took.clone()
+        }
+    }
+
+    fn taken(&self) -> Option<BTreeMap<Resource, f64>> {
+        let placed = self.placed.as_ref()?;
+        let media = self.now.media - self.sampled.media;
+        let mut taken = BTreeMap::new();
+        for device in placed.devices() {
+            for (class, engine) in self.spent(device, &self.sampled) {
+                let resource = Resource { device: device.to_owned(), class };
+                taken.insert(resource, engine.seconds.max(0.0) / media);
+            }
+        }
+        Some(taken)
     }
 
     fn spent(&self, device: &str, sampled: &Totals) -> BTreeMap<String, Engine> {

@@ -210,7 +210,7 @@ impl Admission {
         self.changed.notify_one();
     }
 
-    fn room(&self, costs: &Costs, running: &[Placed]) -> Room {
+    fn room(&self, costs: &Costs, running: &[Running]) -> Room {
         room(costs, running, self.settings.target_utilisation)
     }
 
@@ -239,7 +239,7 @@ impl Admission {
             DeviceCapacity {
                 device: node.map_or(PROCESSOR.into(), |node| node.display().to_string()),
                 streams_left: left,
-                streams: running.iter().filter(|one| one.devices().contains(&*name)).count(),
+                streams: running.iter().filter(|one| one.placed.devices().contains(&*name)).count(),
                 engines: used.collect(),
                 tasks: report::tasks(costs, &name, &room),
             }
@@ -284,8 +284,18 @@ impl Admission {
     }
 }
 
-/// What there is, and what running streams need of it. `target` is the share that is given to streams.
-pub(crate) fn room(costs: &Costs, running: &[Placed], target: f64) -> Room {
+/// A stream that counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    /// How it runs.
+    pub placed: Placed,
+    /// What it is seen to take ([`Account::takes`]).
+    pub takes: Option<BTreeMap<Resource, f64>>,
+}
+
+/// What there is, and what running streams need of it: what they are seen to take, else what is known
+/// of such streams. `target` is the share that is given to streams.
+pub(crate) fn room(costs: &Costs, running: &[Running], target: f64) -> Room {
     let mut room = Room::default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (device, known) in &costs.devices {
@@ -296,8 +306,24 @@ pub(crate) fn room(costs: &Costs, running: &[Placed], target: f64) -> Room {
     }
     let processor = Resource { device: PROCESSOR.into(), class: CPU.into() };
     room.capacity.insert(processor, cores as f64 * target);
-    for placed in running {
-        for (resource, need) in costs.demand(placed).need {
+    let mut known: BTreeMap<Resource, f64> = BTreeMap::new();
+    let mut seen = known.clone();
+    for takes in running.iter().filter_map(|one| Some((one, one.takes.as_ref()?))) {
+        let (one, takes) = takes;
+        for (resource, need) in costs.demand(&one.placed).need {
+            *seen.entry(resource.clone()).or_default() += takes.get(&resource).unwrap_or(&need);
+            *known.entry(resource).or_default() += need;
+        }
+    }
+    let dearer = |(resource, known): (Resource, f64)| {
+        let factor = seen.get(&resource).map_or(1.0, |seen| seen / known);
+        (resource, if factor.is_finite() { factor.max(1.0) } else { 1.0 })
+    };
+    room.dearer = known.into_iter().map(dearer).collect();
+    for one in running {
+        for (resource, need) in costs.demand(&one.placed).need {
+            let takes = one.takes.as_ref().and_then(|takes| takes.get(&resource).copied());
+            let need = takes.unwrap_or_else(|| need * room.dearer(&resource));
             *room.load.entry(resource).or_default() += need;
         }
     }
@@ -305,11 +331,14 @@ pub(crate) fn room(costs: &Costs, running: &[Placed], target: f64) -> Room {
 }
 
 /// How the streams run that count.
-fn running(streams: &Streams) -> Vec<Placed> {
+fn running(streams: &Streams) -> Vec<Running> {
     let mut running = Vec::new();
     streams.each(|_, record| {
-        if record.state != State::Ending {
-            running.extend(record.account.placed.clone());
+        let account = &record.account;
+        if record.state != State::Ending
+            && let Some(placed) = account.placed.clone()
+        {
+            running.push(Running { placed, takes: account.takes() });
         }
     });
     running

@@ -30,6 +30,9 @@ pub(crate) struct Room {
     pub capacity: BTreeMap<Resource, f64>,
     /// What running streams need.
     pub load: BTreeMap<Resource, f64>,
+    /// By what factor running streams take more than is known of such streams. What has its causes in
+    /// the machine (others at work, caches that are shared) will be so for a newcomer too.
+    pub dearer: BTreeMap<Resource, f64>,
 }
 
 /// A way to run the newcomer.
@@ -96,13 +99,17 @@ impl Room {
         self.load.get(resource).copied().unwrap_or(0.0)
     }
 
+    pub(super) fn dearer(&self, resource: &Resource) -> f64 {
+        self.dearer.get(resource).copied().unwrap_or(1.0)
+    }
+
     /// Every resource that a way needs, and those of devices on which it needs nobody knows what.
     fn concerned<'a>(
         &'a self,
         demand: &'a Demand,
     ) -> impl Iterator<Item = (&'a Resource, f64, f64)> + 'a {
         self.capacity.iter().filter_map(move |(resource, capacity)| {
-            let need = demand.need.get(resource).copied();
+            let need = demand.need.get(resource).map(|need| need * self.dearer(resource));
             let need = need.or(demand.unknown.contains(&resource.device).then_some(0.0))?;
             Some((resource, need, *capacity))
         })
@@ -134,6 +141,7 @@ impl Room {
         let needed = demand.need.iter().filter(|(_, need)| **need > 0.0);
         let left = needed.filter_map(|(resource, need)| {
             let capacity = self.capacity.get(resource)?;
+            let need = need * self.dearer(resource);
             Some(((capacity - self.load(resource)).max(0.0) / need + SLACK).floor())
         });
         // Far below what would not fit.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::account::Account;
 use super::costs::{CPU, Cost, Costs, Demand, PROCESSOR, Placed, Resource, WHOLE};
 use super::policy::{Candidate, Room, Step, decide};
-use super::{most_common, usual_work};
+use super::{Running, most_common, usual_work};
 
 const GPUS: [&str; 2] = ["one", "two"];
 
@@ -47,7 +47,7 @@ fn candidates(needs: &[Option<f64>; 6]) -> Vec<Candidate> {
 fn room(loads: [f64; 3]) -> Room {
     let resources = [resource("one", "video"), resource("two", "video"), resource(PROCESSOR, CPU)];
     let capacity = resources.iter().cloned().map(|resource| (resource, 0.85)).collect();
-    Room { capacity, load: resources.into_iter().zip(loads).collect() }
+    Room { capacity, load: resources.into_iter().zip(loads).collect(), ..Room::default() }
 }
 
 #[track_caller]
@@ -73,6 +73,31 @@ fn steps_come_in_their_order() {
     check([0.8, 0.8, 0.5], known, (Some(4), Some(Step::Software), full));
     check([0.8, 0.8, 0.6], known, (Some(5), Some(Step::Software), full));
     check([0.8, 0.8, 0.8], known, (None, Some(Step::LocalFfmpeg), full));
+}
+
+/// Estimates of a stream's first moments are of a machine that was idle.
+#[test]
+fn what_running_streams_take_is_expected_of_a_newcomer_too() {
+    let mut costs = Costs::default();
+    let decode = Task::decode("h264");
+    let cost = Cost::measured(BTreeMap::from([(CPU.to_owned(), 0.01)]));
+    costs.devices.entry(PROCESSOR.into()).or_default().tasks.insert(decode.clone(), cost);
+    let stream = |takes: Option<f64>| Running {
+        placed: Placed { gpu: None, ..placed(&[(decode.clone(), false, 10.0)]) },
+        takes: takes.map(|takes| BTreeMap::from([(resource(PROCESSOR, CPU), takes)])),
+    };
+    let check = |running: &[Running], load: f64, newcomer: f64| {
+        let room = super::room(&costs, running, 1.0);
+        let cpu = resource(PROCESSOR, CPU);
+        assert!((room.load.get(&cpu).unwrap_or(&0.0) - load).abs() < 1e-9, "{room:?}");
+        assert!((0.1 * room.dearer(&cpu) - newcomer).abs() < 1e-9, "{room:?}");
+    };
+    check(&[], 0.0, 0.1);
+    check(&[stream(None)], 0.1, 0.1);
+    check(&[stream(Some(0.15)), stream(None)], 0.3, 0.15);
+    // A film that is easier says nothing of the next one.
+    check(&[stream(Some(0.05)), stream(None)], 0.15, 0.1);
+    check(&[stream(Some(0.1)), stream(Some(0.2))], 0.3, 0.15);
 }
 
 #[test]
@@ -304,6 +329,7 @@ fn samples_are_of_what_was_made_since_the_last() {
     ]));
     account.progress(19.0, Some(1), at(0.0));
     assert!(account.samples(false).is_empty());
+    assert!(Account::default().takes().is_none());
     account.cpu(3.0);
     account.engines(&video(4.0));
     account.progress(20.0, Some(1), at(1.0));
@@ -312,7 +338,13 @@ fn samples_are_of_what_was_made_since_the_last() {
         samples.iter().find(|sample| sample.device == device).unwrap().spent[class].seconds
     };
     assert_eq!((spent("one", "video"), spent(PROCESSOR, CPU)), (4.0, 2.0), "from its beginning on");
+    let cpu = |account: &Account| account.takes().unwrap()[&resource(PROCESSOR, CPU)];
+    assert_eq!(cpu(&account), 0.1, "2 s for 20 s");
+    account.cpu(4.8);
+    account.progress(29.0, Some(1), at(1.5));
+    assert_eq!(cpu(&account), 0.1, "9 s don't tell yet");
     account.progress(59.0, Some(1), at(2.0));
+    assert!((cpu(&account) - 1.8 / 39.0).abs() < 1e-9);
     assert!(account.samples(false).is_empty(), "the next is twice as long");
     account.engines(&video(5.0));
     let last = account.samples(true);
