@@ -222,8 +222,11 @@ fn played(session: Session, report: Report, start: f64, on_stack: bool) -> Playe
     let end = planned.max(last);
     let mut viewing = Viewing::of(&report, end);
     viewing.shift(start);
+    // Whether there is room is known once the source is open, after the stream was accepted.
     let taken = |log: &jellyfin_sim::Log| {
-        log.head.iter().chain(&log.tail).any(|line| line.starts_with("rendergate: stream "))
+        let lines = || log.head.iter().chain(&log.tail);
+        lines().any(|line| line.starts_with("rendergate: stream "))
+            && !lines().any(|line| line.starts_with("rendergate: ") && line.contains("; running "))
     };
     let position = |log: &jellyfin_sim::Log| Some(log.last?.position?.as_secs_f64());
     Played {

@@ -36,6 +36,7 @@ use crate::peer::{Allowed, Peer, group_id, supplementary_groups};
 use crate::pool::{Pool, PoolSettings};
 use crate::probe::{Limits, Prober};
 use crate::schedule;
+use crate::schedule::elsewhere::Elsewhere;
 use crate::sharing::Sharing;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
@@ -70,6 +71,7 @@ pub(crate) struct Context {
     pub pool: Pool,
     pub gpus: Gpus,
     pub streams: Streams,
+    pub elsewhere: Arc<Elsewhere>,
     pub sharing: Sharing,
     pub admission: Arc<Admission>,
     pub metrics: Metrics,
@@ -156,6 +158,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         gpus: Gpus::look(config.gpu.backend, eyes, metrics.clone()),
         pool,
         streams: Streams::default(),
+        elsewhere: Arc::default(),
         sharing: Sharing::default(),
         admission: admission.clone(),
         metrics,
@@ -167,8 +170,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         config,
     });
     let accepting = tokio::spawn(accept(listener, context.clone()));
+    let (streams, elsewhere) = (context.streams.clone(), context.elsewhere.clone());
     let scheduling =
-        tokio::spawn(schedule::run(context.streams.clone(), context.config.schedule.clone()));
+        tokio::spawn(schedule::run(streams, elsewhere, context.config.schedule.clone()));
     let keeping = tokio::spawn(admission.clone().keep());
     let answering = http.map(|http| tokio::spawn(http::serve(http, context.clone())));
     signals.next().await;

@@ -102,6 +102,7 @@ fn hand_over(
 
 /// Tells a hook that there is no room; what is said next has it run its own ffmpeg.
 pub(crate) fn step_aside(context: &Context, hook: &mut Connection) {
+    context.elsewhere.left(Instant::now());
     let niceness = context.config.admission.ffmpeg_niceness;
     if niceness > 0 {
         // A hook that doesn't hear it won't hear what comes next either.

@@ -117,7 +117,7 @@ fn streams_are_limited_and_a_place_comes_free() {
     let mut first = gateway.hook("");
     first.accepted();
     let mut second = gateway.hook("");
-    second.steps_aside(10);
+    second.steps_aside(19);
     let reason = second.declined();
     assert!(reason.contains("streams.max_streams is 1"), "{reason}");
     first.control(Control::Quit);

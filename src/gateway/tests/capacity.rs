@@ -73,7 +73,7 @@ fn streams_give_way_in_order_until_there_is_no_room() {
     }
     let mut refused = gateway.hook("options");
     refused.accepted();
-    refused.steps_aside(10);
+    refused.steps_aside(19);
     let (fault, reason) = refused.failed();
     assert_eq!(fault, Fault::Gateway);
     assert!(reason.contains("no room") && reason.contains("renderD200 is full"), "{reason}");

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 /// moment; Livepeer's rule of thumb is a fifth to spare.
 pub const DEFAULT_TARGET_UTILISATION: f64 = 0.85;
 
-/// A tenth of the weight that the kernel gives a process by default.
-pub const DEFAULT_FFMPEG_NICENESS: u8 = 10;
+/// The lowest priority: several such ffmpegs, of several threads each, together take a twentieth. At 10
+/// they took a quarter, which is more than is spared ([`DEFAULT_TARGET_UTILISATION`]).
+pub const DEFAULT_FFMPEG_NICENESS: u8 = 19;
 
 /// `[admission]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

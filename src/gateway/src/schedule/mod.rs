@@ -8,6 +8,7 @@
 //! 1. A newcomer, that is one without its first two segments (contract 4: the first becomes servable
 //!    with the second), runs free; the others go no further than two segments, which bridge its
 //!    beginning. What they need for longer they get as soon as it has begun.
+//!    One that was left to the hook's ffmpeg just now ([`Elsewhere`]) is a newcomer on the processor.
 //! 2. Else the shortest leads come first: all may go as far ahead of their viewers as the shortest
 //!    lead and a step more, and beyond the comfortable lead nobody goes.
 //! 3. If every lead is comfortable nobody is held.
@@ -21,15 +22,19 @@
 //!   plays ([`Record::grant`](crate::streams::Record::grant)), since its viewer may be further on than
 //!   is assumed.
 
+pub(crate) mod elsewhere;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use session::StreamId;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::{Schedule, duration};
 use crate::streams::Streams;
+use elsewhere::Elsewhere;
 
 /// Time between two rounds of grants.
 const ROUND: Duration = Duration::from_millis(250);
@@ -113,8 +118,12 @@ impl Runner {
 }
 
 /// How far each stream may go; `None` is as far as it likes. A stream may be beyond its horizon
-/// already, and then waits.
-pub(crate) fn grants(runners: &[Runner], leads: Leads) -> BTreeMap<StreamId, Option<Duration>> {
+/// already, and then waits. `elsewhere` is whether somebody begins on the processor who isn't among them.
+pub(crate) fn grants(
+    runners: &[Runner],
+    leads: Leads,
+    elsewhere: bool,
+) -> BTreeMap<StreamId, Option<Duration>> {
     let mut devices: BTreeMap<&Device, Vec<&Runner>> = BTreeMap::new();
     let mut grants = BTreeMap::new();
     for runner in runners {
@@ -123,12 +132,13 @@ pub(crate) fn grants(runners: &[Runner], leads: Leads) -> BTreeMap<StreamId, Opt
             devices.entry(device).or_default().push(runner);
         }
     }
-    for runners in devices.values() {
+    for (device, runners) in devices {
+        let elsewhere = elsewhere && *device == Device::Processor;
         let competing = || runners.iter().filter(|runner| runner.competes(leads));
-        let beginning = competing().any(|runner| runner.begins());
+        let beginning = elsewhere || competing().any(|runner| runner.begins());
+        let shortest = competing().map(|runner| runner.lead()).min().unwrap_or_default();
         // Nobody competes, or has anybody to compete with.
-        let Some(shortest) = competing().map(|runner| runner.lead()).min() else { continue };
-        if runners.len() == 1 {
+        if !elsewhere && (competing().next().is_none() || runners.len() == 1) {
             continue;
         }
         for runner in runners.iter().filter(|runner| !runner.begins() && !runner.live) {
@@ -144,7 +154,7 @@ pub(crate) fn grants(runners: &[Runner], leads: Leads) -> BTreeMap<StreamId, Opt
 }
 
 /// Grants in rounds, for as long as there is a gateway.
-pub(crate) async fn run(streams: Streams, schedule: Schedule) {
+pub(crate) async fn run(streams: Streams, elsewhere: Arc<Elsewhere>, schedule: Schedule) {
     if !schedule.enabled {
         return;
     }
@@ -160,12 +170,12 @@ pub(crate) async fn run(streams: Streams, schedule: Schedule) {
             _ = rounds.tick() => {}
             () = streams.arrival() => {}
         }
-        round(&streams, leads);
+        round(&streams, leads, elsewhere.begins(Instant::now()));
     }
 }
 
 /// One round.
-fn round(streams: &Streams, leads: Leads) {
+fn round(streams: &Streams, leads: Leads, elsewhere: bool) {
     let mut runners = Vec::new();
     let mut followers = Vec::new();
     streams.each(|id, record| {
@@ -179,7 +189,7 @@ fn round(streams: &Streams, leads: Leads) {
             runner.watched = runner.watched.max(watched);
         }
     }
-    let grants = grants(&runners, leads);
+    let grants = grants(&runners, leads, elsewhere);
     streams.each(|id, record| record.grant(grants.get(&id).copied().flatten()));
 }
 

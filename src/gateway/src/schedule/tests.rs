@@ -29,9 +29,26 @@ fn runner(id: u64, produced: f64, watched: f64) -> Runner {
 
 #[track_caller]
 fn check(runners: &[Runner], expect: &[Option<f64>]) {
-    let grants = grants(runners, LEADS);
+    let grants = grants(runners, LEADS, false);
     let got: Vec<Option<f64>> = grants.values().map(|to| to.map(|to| to.as_secs_f64())).collect();
     assert_eq!(got, expect);
+}
+
+#[test]
+fn who_is_left_to_ffmpeg_begins_on_the_processor_too() {
+    let gpu =
+        Runner { device: Some(Device::Gpu("/dev/dri/renderD128".into())), ..runner(2, 20.0, 4.0) };
+    let runners = [runner(1, 20.0, 4.0), gpu];
+    assert!(grants(&runners, LEADS, false).values().all(Option::is_none));
+    let grants = grants(&runners, LEADS, true);
+    assert_eq!(grants[&StreamId(1)], Some(seconds(4.0 + 6.0)), "two segments");
+    assert_eq!(grants[&StreamId(2)], None);
+
+    let elsewhere = Elsewhere::default();
+    let now = Instant::now();
+    assert!(!elsewhere.begins(now));
+    elsewhere.left(now);
+    assert!(elsewhere.begins(now + seconds(9.9)) && !elsewhere.begins(now + seconds(10.0)));
 }
 
 #[test]
@@ -122,7 +139,7 @@ fn simulate(arrivals: &[Arrival], capacity: f64, policy: bool) -> Vec<Playing> {
             playing.push(Playing { length, since, runner, began: None, stalled: Duration::ZERO });
         }
         let runners: Vec<Runner> = playing.iter().map(|one| one.runner.clone()).collect();
-        let grants = if policy { grants(&runners, LEADS) } else { BTreeMap::new() };
+        let grants = if policy { grants(&runners, LEADS, false) } else { BTreeMap::new() };
         let horizon = |one: &Playing| {
             let granted = grants.get(&one.runner.id).copied().flatten();
             granted.unwrap_or(Duration::MAX).min(one.length)
@@ -276,7 +293,7 @@ async fn whoever_is_ahead_waits_until_the_newcomer_has_begun() {
         (1..30).for_each(|_| _ = record.segment_complete());
         record.progress(progress(90_000_000));
     });
-    tokio::spawn(run(streams.clone(), Schedule::default()));
+    tokio::spawn(run(streams.clone(), Arc::default(), Schedule::default()));
     tokio::time::sleep(ROUND * 3 / 2).await;
     assert_eq!(*horizon.borrow(), None);
     let newcomer = streams.enter(record("b"), 0).unwrap();
@@ -314,7 +331,7 @@ async fn whoever_is_far_ahead_goes_on_as_fast_as_it_plays() {
     };
     let (ahead, slow) = (begin("a", 300), begin("b", 30));
     let horizon = ahead.with(|record| record.horizon());
-    tokio::spawn(run(streams.clone(), Schedule::default()));
+    tokio::spawn(run(streams.clone(), Arc::default(), Schedule::default()));
     let mut produced = 300;
     for second in 1..=60 {
         tokio::time::sleep(Duration::from_secs(1)).await;
