@@ -7,6 +7,7 @@ use ffmpeg_args::{Container, HlsOutput, PlaylistType};
 use serde::{Deserialize, Serialize};
 
 use crate::cut::{Candidate, CutRule, Extent};
+use crate::directory::exists;
 use crate::file::{Folder, Temporary};
 use crate::fmp4::{self, Fmp4Writer};
 use crate::playlist::Playlist;
@@ -139,7 +140,7 @@ impl Segmenter {
                 let mut writer = Fmp4Writer::new(&tracks, *absolute, *skip_sidx)?;
                 let init = init.clone();
                 // The viewer may have that of a run before, and doesn't ask again behind a leap.
-                if folder.read(&init).is_ok_and(|data| !data.is_empty()) {
+                if exists(folder.directory(), &init) {
                     writer.repeat_parameter_sets();
                 }
                 Muxer::Fmp4 { writer, init, init_done: false }
