@@ -85,7 +85,7 @@ pub(super) fn six(kind: Kind) -> [Job; 6] {
             PAL,
             Container::Fmp4,
             Picture::H264,
-            "seek 24; play 2; seek 6; play 3; finish; play all",
+            "seek 45; play 2; seek 6; play 3; finish; play all",
         ),
     ]
 }

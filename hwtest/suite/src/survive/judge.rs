@@ -99,6 +99,21 @@ impl Media {
         Ok(Self { parts, said, sound_gaps })
     }
 
+    /// By how many seconds all of its pictures come later than expected, if it is the same for all and
+    /// more than rounding.
+    pub(super) fn shift(&self, expected: &Self) -> Option<f64> {
+        let other = |part: &Part| expected.parts.iter().find(|other| other.number == part.number);
+        let mut shifts = self.parts.iter().filter_map(|part| Some(part.first - other(part)?.first));
+        let first = shifts.next()?;
+        (first.abs() > SAME && shifts.all(|shift| (shift - first).abs() <= SAME)).then_some(first)
+    }
+
+    /// The same, this much earlier.
+    pub(super) fn earlier(mut self, seconds: f64) -> Self {
+        self.parts.iter_mut().for_each(|part| part.first -= seconds);
+        self
+    }
+
     /// What of it isn't as expected.
     pub(super) fn faults(&self, expected: &Self) -> Vec<String> {
         let mut faults: Vec<String> =
@@ -271,6 +286,18 @@ mod tests {
         check(&|media| media.parts[0].first_sound = None, "sound begins at None");
         check(&|media| media.said.push("no frame!".into()), "ffmpeg says: no frame!");
         check(&|media| media.sound_gaps.push((11.0, 11.1)), "is followed by sound at 11.1");
+    }
+
+    #[test]
+    fn a_shift_is_one_of_all_segments() {
+        let expected = media(vec![part(0, 10.0, 0..75), part(1, 13.0, 75..150)]);
+        let late = media(vec![part(0, 10.08, 0..75), part(1, 13.08, 75..150)]);
+        let shift = late.shift(&expected).unwrap();
+        assert!((shift - 0.08).abs() < 1e-9);
+        assert_eq!(late.earlier(shift).faults(&expected), [""; 0]);
+        let torn = media(vec![part(0, 10.0, 0..75), part(1, 13.08, 75..150)]);
+        assert_eq!(torn.shift(&expected), None);
+        assert_eq!(expected.shift(&expected), None);
     }
 
     #[test]

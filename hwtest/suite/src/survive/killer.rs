@@ -59,7 +59,7 @@ pub(super) fn kill(
     let mut kills: Vec<Kill> = Vec::new();
     // Of each stream, its segments at the last kill and how many kills there were at that number.
     let mut spent: HashMap<String, (u64, u32)> = HashMap::new();
-    let mut hits = 0;
+    let (mut hits, mut others) = (0, 0);
     while !over() {
         pause(PAUSE.0 + random.below(PAUSE.1));
         if hits >= wanted.kills {
@@ -70,6 +70,9 @@ pub(super) fn kill(
                 target.segments > *segments || *count < MOST_IN_A_ROW
             })
         };
+        // A stream that has lost two workers on the GPU goes on in software: not only there.
+        let counts = |target: &Target| !wanted.on_gpu || target.backend != "software";
+        let may_be = |target: &Target| may_be(target) && (counts(target) || others <= hits);
         let mut targets: Vec<Target> = targets(stack).into_iter().filter(may_be).collect();
         if targets.is_empty() {
             continue;
@@ -80,13 +83,14 @@ pub(super) fn kill(
             continue;
         }
         signal(target.pid, Signal::KILL);
+        let hit = counts(&target);
+        (hits, others) = (hits + u32::from(hit), others + u32::from(!hit));
         let Target { stream, output, pid, backend, segments } = target;
         let count = match spent.get(&stream) {
             Some((before, count)) if *before == segments => count + 1,
             _ => 1,
         };
         spent.insert(stream.clone(), (segments, count));
-        hits += u32::from(!wanted.on_gpu || backend != "software");
         let at = begun.elapsed().as_secs_f64();
         kills.push(Kill { at, stream, output, pid, backend, segments });
     }

@@ -15,7 +15,7 @@ use super::jobs::Job;
 use super::judge::{Media, Stretch, stretches};
 use super::killer::{Kill, Wanted, kill};
 use super::reference::References;
-use super::{Tally, command, fresh};
+use super::{MOST_SHIFT, MOST_TOLD, Tally, command, fresh};
 
 /// Between one viewer and the next, milliseconds.
 const STAGGER: u64 = 300;
@@ -86,7 +86,12 @@ impl Round<'_> {
     ///
     /// # Errors
     /// If there is nothing to compare with.
-    pub(super) fn judge(&self, stack: &Stack, references: &mut References) -> Result<Tally> {
+    pub(super) fn judge(
+        &self,
+        stack: &Stack,
+        references: &mut References,
+        on_either: bool,
+    ) -> Result<Tally> {
         let on_gpu = self.kills.iter().filter(|kill| kill.backend != "software").count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let mut tally = Tally {
@@ -95,7 +100,7 @@ impl Round<'_> {
             ..Tally::default()
         };
         for (job, report) in &self.viewers {
-            let found = self.judge_viewer(stack, references, job, report)?;
+            let found = self.judge_viewer(stack, references, (job, report), on_either)?;
             tally.add(found);
         }
         Ok(tally)
@@ -105,8 +110,8 @@ impl Round<'_> {
         &self,
         stack: &Stack,
         references: &mut References,
-        job: &Job,
-        report: &Report,
+        (job, report): (&Job, &Report),
+        on_either: bool,
     ) -> Result<Tally> {
         let (_, kept) = folders(self.place, job);
         let mut faults: Vec<String> =
@@ -140,17 +145,23 @@ impl Round<'_> {
                 Ok(media) => {
                     tally.segments += media.parts.len();
                     tally.frames += media.frames();
-                    let told = media.faults(expected);
+                    let shift =
+                        media.shift(expected).filter(|by| on_either && by.abs() < MOST_SHIFT);
+                    tally.shifted += usize::from(shift.is_some());
+                    let told = media.earlier(shift.unwrap_or(0.0)).faults(expected);
                     faults.extend(told.into_iter().map(|why| format!("run from {start}: {why}")));
                 }
                 Err(error) => faults.push(format!("run from {start}: {error:#}")),
             }
         }
         let place = self.place.join(job.name);
-        tally.faults = faults
-            .into_iter()
-            .map(|why| format!("{}: {why} [{}]", job.name, place.display()))
-            .collect();
+        let more = faults.len().saturating_sub(MOST_TOLD);
+        faults.truncate(MOST_TOLD);
+        if more > 0 {
+            faults.push(format!("and {more} more"));
+        }
+        let named = |why| format!("{}: {why} [{}]", job.name, place.display());
+        tally.faults = faults.into_iter().map(named).collect();
         Ok(tally)
     }
 }
