@@ -11,4 +11,5 @@ pub mod live;
 pub mod load;
 pub mod play;
 pub mod processes;
+pub mod random;
 pub mod stack;

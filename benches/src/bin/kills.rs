@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use benches::clip::{self, Clip};
 use benches::processes::{called_with, descriptors, memory_kib, running};
+use benches::random::Random;
 use benches::stack::{Stack, pause, signal};
 use benches::{live, play};
 use jellyfin_sim::{Container, Tuner};
@@ -73,7 +74,7 @@ fn main() -> Result<()> {
     let folder = PathBuf::from(folder);
     let sources = Sources::make(&folder)?;
     let mut stack = Stack::start(Path::new(binaries), &folder)?;
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let mut counts = [0_u32; 3];
     let mut baseline = None;
     for round in 1..=count {
@@ -263,16 +264,4 @@ fn inspect(directory: &Path, id: &str, extension: &str) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// xorshift64*: repeatable from its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
 }

@@ -7,6 +7,7 @@
 
 pub mod report;
 pub mod rows;
+pub mod survive;
 
 use std::ffi::OsStr;
 use std::path::Path;

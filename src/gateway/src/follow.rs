@@ -125,7 +125,9 @@ impl Follower<'_> {
         let (new, progress, complete) = {
             let stage: &Stage = &production.stage.borrow_and_update();
             let new = stage.segments.get(self.segments.len()..).unwrap_or_default().to_vec();
-            (new, stage.progress, stage.complete)
+            // Whether its own viewer is still there is then of no consequence.
+            let written = stage.segments.last().is_some_and(|segment| segment.last);
+            (new, stage.progress, stage.complete || written)
         };
         for segment in new {
             let number = production.names.start_number + self.segments.len() as u64;

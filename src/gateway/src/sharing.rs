@@ -248,7 +248,8 @@ mod tests {
         let Joined::Offer(first) = join(1) else { panic!("nobody produced it") };
         let Joined::Production(production) = join(2) else { panic!("it is produced") };
         assert_eq!(production.stream, StreamId(1));
-        let complete = |ticks| Complete { length: (ticks, 90_000), state: Some("s".into()) };
+        let complete =
+            |ticks| Complete { length: (ticks, 90_000), state: Some("s".into()), last: false };
         for (number, ticks) in [(2, 5), (3, 6), (4, 7), (3, 8)] {
             first.segment_complete(number, complete(ticks));
         }

@@ -147,6 +147,13 @@ impl Stream<'_> {
             let remains = self.clear_away(&outcome).await;
             let reason = outcome.why(remains.last.as_ref(), &remains.death);
             let loss = outcome.loss(remains.last.as_ref());
+            if loss.is_some()
+                && let Some(ending) = self.survival.ending()
+            {
+                warn!(lost = reason, "all is written");
+                tell(&mut self.hook, ending.clone()).await;
+                return self.finish(Outcome::Ended(ending), remains).await;
+            }
             loss.iter().for_each(|loss| self.context.metrics.worker_restarted(loss));
             // One that can't be killed may still write.
             let reaped = remains.death.is_reaped();

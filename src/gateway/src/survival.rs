@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ffmpeg_args::{Location, Output, Transcode};
 use gpu::{Reason, ReasonKind};
-use session::{Complete, Progress, Resumption};
+use session::{Complete, Ending, Progress, Resumption};
 
 use crate::gpus::Allowance;
 
@@ -29,6 +29,10 @@ pub(crate) struct Survival {
     /// Segments of files, which can be begun anew.
     possible: bool,
     losses: u32,
+    /// The last segment is written, and the playlist too.
+    written: bool,
+    /// Nobody wants more.
+    quits: bool,
     on_gpus: BTreeMap<PathBuf, u32>,
 }
 
@@ -46,6 +50,8 @@ impl Survival {
             possible: segments.is_some()
                 && !transcode.inputs.iter().any(|input| comes_once(&input.location)),
             losses: 0,
+            written: false,
+            quits: false,
             on_gpus: BTreeMap::new(),
         }
     }
@@ -53,12 +59,19 @@ impl Survival {
     /// Notes a complete segment.
     pub(crate) fn complete(&mut self, number: u64, complete: Complete) {
         self.losses = 0;
+        self.written = complete.last;
         self.resumption.note(number, complete);
+    }
+
+    /// How the stream ends if its worker is lost now, if all is written: as that one was about to say.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        let ending = if self.quits { Ending::Quit } else { Ending::Complete };
+        self.written.then_some(ending)
     }
 
     /// It is to end.
     pub(crate) fn quits(&mut self) {
-        self.possible = false;
+        self.quits = true;
     }
 
     /// The stream has failed on a GPU.
@@ -70,7 +83,7 @@ impl Survival {
     pub(crate) fn may_go_on(&mut self, segments: u64) -> bool {
         self.losses += 1;
         let begun = self.resumption.state.is_some();
-        self.possible && self.losses < MOST_LOSSES && (begun || segments == 0)
+        self.possible && !self.quits && self.losses < MOST_LOSSES && (begun || segments == 0)
     }
 
     /// Number of the segment that comes next.
@@ -216,7 +229,7 @@ mod tests {
     }
 
     fn complete() -> Complete {
-        Complete { length: (6, 1), state: Some("state".into()) }
+        Complete { length: (6, 1), state: Some("state".into()), last: false }
     }
 
     #[test]
@@ -241,6 +254,17 @@ mod tests {
         let mut survival = Survival::of(&segments());
         survival.complete(4, Complete::default());
         assert!(!survival.may_go_on(1));
+    }
+
+    #[test]
+    fn behind_the_last_segment_there_is_nothing_to_do() {
+        let mut survival = Survival::of(&segments());
+        survival.complete(4, complete());
+        assert_eq!(survival.ending(), None);
+        survival.complete(5, Complete { state: None, last: true, ..complete() });
+        assert_eq!(survival.ending(), Some(Ending::Complete));
+        survival.quits();
+        assert_eq!(survival.ending(), Some(Ending::Quit));
     }
 
     #[test]

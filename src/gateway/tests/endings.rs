@@ -158,6 +158,24 @@ fn another_worker_goes_on_when_one_is_killed() {
     gateway.metric("rendergate_streams_ended_total{how=\"quit\"} 1");
 }
 
+/// It has written everything, and isn't followed by another that writes it again.
+#[test]
+fn a_worker_that_is_lost_behind_the_last_segment_has_completed_the_stream() {
+    let gateway = Gateway::ready("");
+    let mut hook = gateway.hook("every=5,segments=4,mute-end");
+    hook.accepted();
+    assert_eq!(told_once(&mut hook, 5..9), Ending::Complete);
+    let mut hook = gateway.hook("mute-end");
+    hook.accepted();
+    hook.segment(6);
+    hook.control(Control::Quit);
+    assert_eq!(hook.ended(), Ending::Quit);
+    gateway.metric("rendergate_streams_ended_total{how=\"complete\"} 1");
+    gateway.metric("rendergate_streams_ended_total{how=\"quit\"} 1");
+    gateway.metric("rendergate_worker_restarts_total{reason=\"died\"} 0");
+    gateway.out_is_clean();
+}
+
 #[test]
 fn another_worker_is_told_of_a_pause() {
     let gateway = Gateway::ready("");

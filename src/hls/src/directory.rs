@@ -24,6 +24,11 @@ pub fn create_placeholder(dir: impl AsFd, name: &str) -> Result<bool> {
     }
 }
 
+/// Whether there is something of this name. In doubt there is.
+pub fn exists(dir: impl AsFd, name: &str) -> bool {
+    !matches!(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
+}
+
 /// Unlinks a file if it is empty. `false` if it has bytes or doesn't exist.
 ///
 /// # Errors

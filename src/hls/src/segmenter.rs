@@ -7,6 +7,7 @@ use ffmpeg_args::{Container, HlsOutput, PlaylistType};
 use serde::{Deserialize, Serialize};
 
 use crate::cut::{Candidate, CutRule, Extent};
+use crate::directory::exists;
 use crate::file::{Folder, Temporary};
 use crate::fmp4::{self, Fmp4Writer};
 use crate::playlist::Playlist;
@@ -32,7 +33,8 @@ pub enum Event {
         length: (u64, u32),
         /// Size of the file.
         bytes: u64,
-        /// Where another writer can go on; `None` behind the last segment.
+        /// Where another writer can go on; `None` behind the last segment. That one is told of when
+        /// the playlist is written too.
         seam: Option<Box<Seam>>,
     },
 }
@@ -127,6 +129,7 @@ impl Segmenter {
             Container::Fmp4 { .. } => fmp4::timescale(&track.format),
         };
         let interleaver = Interleaver::new(tracks.iter().map(rate_of));
+        let folder = Folder::new(directory);
         let rate = rate_of(first);
         let muxer = match &output.container {
             Container::MpegTs => {
@@ -134,13 +137,17 @@ impl Segmenter {
                 Muxer::Ts { writer, buffer: Vec::new(), file: None }
             }
             Container::Fmp4 { init, absolute, skip_sidx } => {
-                let writer = Fmp4Writer::new(&tracks, *absolute, *skip_sidx)?;
+                let mut writer = Fmp4Writer::new(&tracks, *absolute, *skip_sidx)?;
                 let init = init.clone();
+                // The viewer may have that of a run before, and doesn't ask again behind a leap.
+                if exists(folder.directory(), &init) {
+                    writer.repeat_parameter_sets();
+                }
                 Muxer::Fmp4 { writer, init, init_done: false }
             }
         };
         Ok(Self {
-            folder: Folder::new(directory),
+            folder,
             cut: CutRule::new(output.segment_seconds, rate, has_video),
             number: output.start_number,
             output,
@@ -292,7 +299,7 @@ impl Segmenter {
         let (pts, duration) = (sample.pts, sample.duration);
         let packet = Candidate { pts, duration, video, keyframe: sample.keyframe };
         if let Some(extent) = self.cut.next(packet) {
-            self.close_segment(extent, Some(sample))?;
+            self.close_segment(extent, sample)?;
         }
         let name = self.segment_name();
         match &mut self.muxer {
@@ -323,14 +330,36 @@ impl Segmenter {
     }
 
     fn finish_files(&mut self) -> Result<(), WriteError> {
-        if let Some(extent) = self.cut.finish() {
-            self.close_segment(extent, None)?;
+        let last = match self.cut.finish() {
+            Some(extent) => Some(self.complete_segment(extent, None)?),
+            None => None,
+        };
+        if !self.playlist.is_empty() {
+            self.write_playlist(true)?;
         }
-        if self.playlist.is_empty() { Ok(()) } else { self.write_playlist(true) }
+        // Whoever hears of the last segment needs nobody any more.
+        if let Some(last) = last {
+            (self.observer)(last);
+        }
+        Ok(())
     }
 
-    /// Completes the current segment; `next` is the sample that begins the one after it.
-    fn close_segment(&mut self, extent: Extent, next: Option<&Sample>) -> Result<(), WriteError> {
+    /// Completes the current segment, as `next` begins the one after it.
+    fn close_segment(&mut self, extent: Extent, next: &Sample) -> Result<(), WriteError> {
+        let complete = self.complete_segment(extent, Some(next))?;
+        (self.observer)(complete);
+        if self.output.playlist_type == PlaylistType::Event {
+            self.write_playlist(false)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the current segment its name; what there is to tell of it.
+    fn complete_segment(
+        &mut self,
+        extent: Extent,
+        next: Option<&Sample>,
+    ) -> Result<Event, WriteError> {
         let name = self.segment_name();
         let bytes = match &mut self.muxer {
             Muxer::Ts { .. } => self.close_ts()?,
@@ -341,18 +370,14 @@ impl Segmenter {
         let number = self.number;
         self.number += 1;
         let seam = next.map(|next| Box::new(self.seam(next)));
-        (self.observer)(Event::SegmentComplete {
+        self.playlist.push(name, extent.seconds());
+        Ok(Event::SegmentComplete {
             number,
             start_ns: extent.start_ns,
             length: (u64::try_from(extent.ticks).unwrap_or(0), extent.rate),
             bytes,
             seam,
-        });
-        self.playlist.push(name, extent.seconds());
-        if self.output.playlist_type == PlaylistType::Event {
-            self.write_playlist(false)?;
-        }
-        Ok(())
+        })
     }
 
     /// The state in which the sample `next` begins a segment.

@@ -8,6 +8,9 @@
 //! - **While the stream runs**, N+1 is served only when N+2 exists or N+1 is older than the newest
 //!   file. N+2 is created after the worker has said that N+1 is complete, which it says after the
 //!   rename; and the newest file is the placeholder itself.
+//! - **After a leap back** whole segments of the run before may stand ahead: with N+2 among them Jellyfin
+//!   would serve the empty N+1 at once, so none is created. N is then served when N+1 is complete, as
+//!   with ffmpeg. An N+1 of the run before is whole, and left alone.
 //! - **End of stream, failure, `Ended` of any kind:** the worker is done writing when it says so.
 //!   The hook removes the placeholder and then exits; before the exit the rule above holds, after
 //!   it the file is gone and Jellyfin answers 404 or starts anew, as with ffmpeg.
@@ -40,7 +43,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ffmpeg_args::{Output, PlaylistType};
-use hls::directory::{create_placeholder, remove_placeholder};
+use hls::directory::{create_placeholder, exists, remove_placeholder};
 
 /// The placeholders of one stream. Clones are the same one.
 #[derive(Clone)]
@@ -80,6 +83,10 @@ impl Placeholders {
         let name = state.name(next);
         if state.current.as_ref() != Some(&name) {
             state.remove();
+        }
+        let behind = next.checked_add(1).map(|number| state.name(number));
+        if behind.is_none_or(|behind| exists(&state.directory, &behind)) {
+            return;
         }
         if create_placeholder(&state.directory, &name) == Ok(true) {
             state.current = Some(name);
@@ -171,6 +178,24 @@ mod tests {
         placeholders.follow(0);
         placeholders.close();
         assert_eq!(fs::read(dir.path().join("id1.ts")).unwrap(), b"x");
+    }
+
+    /// Jellyfin would serve it: to it a segment is complete once the next one exists.
+    #[test]
+    fn none_stands_before_a_segment_of_a_run_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let placeholders = placeholders(&dir, PlaylistType::Vod);
+        for number in [3, 4] {
+            fs::write(dir.path().join(format!("id{number}.ts")), b"x").unwrap();
+        }
+        let mut made = Vec::new();
+        for number in 0..6 {
+            fs::write(dir.path().join(format!("id{number}.ts")), b"x").unwrap();
+            placeholders.follow(number);
+            let next = dir.path().join(format!("id{}.ts", number + 1));
+            made.push(fs::metadata(next).is_ok_and(|file| file.len() == 0));
+        }
+        assert_eq!(made, [true, false, false, false, true, true]);
     }
 
     #[test]

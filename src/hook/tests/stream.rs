@@ -136,6 +136,26 @@ fn the_placeholder_follows_the_newest_segment() {
     assert_eq!(house.output(), ["id0.ts", "id1.ts", "id2.ts"]);
 }
 
+/// The viewer has leapt back, and segments of the run before stand ahead: an empty one in front of
+/// them would be served.
+#[test]
+fn no_placeholder_stands_before_a_segment_of_a_run_before() {
+    let house = House::new();
+    let (hook, connection) = house.committed();
+    house.segment(3);
+    house.segment(1);
+    connection.say(&GatewayToHook::SegmentComplete { number: 1 });
+    let_pass(Duration::from_millis(300));
+    assert_eq!(house.output(), ["id0.ts", "id1.ts", "id3.ts"]);
+    house.segment(2);
+    house.segment(3);
+    connection.say(&GatewayToHook::SegmentComplete { number: 3 });
+    wait_for("placeholder", || house.output().contains(&"id4.ts".to_owned()));
+    complete(&connection);
+    assert_eq!(hook.left().status.code(), Some(0));
+    assert_eq!(house.output(), ["id0.ts", "id1.ts", "id2.ts", "id3.ts"]);
+}
+
 #[test]
 fn q_removes_the_placeholder_before_it_is_passed_on_and_none_follows() {
     let house = House::new();

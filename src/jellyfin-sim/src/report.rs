@@ -116,6 +116,8 @@ pub enum FaultKind {
     StdoutUsed,
     /// A descendant outlived the process.
     ProcessLeft,
+    /// No copy could be kept of what was served.
+    NotKept,
     /// A temporary file outlived the process by more than a second.
     TemporaryLeft,
 }

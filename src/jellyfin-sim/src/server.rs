@@ -46,6 +46,9 @@ pub struct Settings {
     pub throttle: Option<Duration>,
     /// Duration of the media in seconds.
     pub runtime: f64,
+    /// Where a copy of everything that is served is kept, as it was then: under its place in
+    /// [`Report::segments`]. The folder is there.
+    pub keep: Option<PathBuf>,
     /// Variables set for the executable, beside those of this process.
     pub environment: Vec<(String, OsString)>,
 }
@@ -60,6 +63,7 @@ impl Settings {
             patience: Duration::from_secs(120),
             nice: false,
             throttle: None,
+            keep: None,
             runtime,
             environment: Vec::new(),
         }
@@ -350,6 +354,12 @@ impl Server {
         };
         if bytes.is_empty() {
             self.fault(FaultKind::EmptyServed, number, "an empty segment was served");
+        }
+        if let Some(folder) = &self.settings.keep {
+            let place = folder.join(self.report.segments.len().to_string());
+            if let Err(error) = fs::write(&place, &bytes) {
+                self.fault(FaultKind::NotKept, number, &format!("{}: {error}", place.display()));
+            }
         }
         let run = self.report.runs.len().checked_sub(1);
         let made_in = self.made_in(number);

@@ -21,6 +21,8 @@ pub struct Complete {
     /// The worker's state behind it, in its own words. `None` if nobody can go on there: behind the last
     /// segment, or of an output that isn't segments of files.
     pub state: Option<Value>,
+    /// Nothing comes behind it, and the playlist is written.
+    pub last: bool,
 }
 
 /// Where a stream goes on.
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     fn complete(ticks: u64, state: Option<&str>) -> Complete {
-        Complete { length: (ticks, 90_000), state: state.map(Value::from) }
+        Complete { length: (ticks, 90_000), state: state.map(Value::from), last: false }
     }
 
     #[test]

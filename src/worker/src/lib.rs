@@ -19,6 +19,7 @@ pub mod canvas;
 pub mod confinement;
 pub mod disposable;
 pub mod elements;
+pub mod first_unit;
 pub mod format;
 pub mod frame_rate;
 pub mod gpu_encoder;

@@ -13,6 +13,7 @@ use gstreamer_audio as gst_audio;
 use crate::cadence::{FrameGrid, Holes};
 use crate::disposable::Packing;
 use crate::elements::{Cadence, CadenceConfig, Subtitles, Trim, TrimConfig};
+use crate::first_unit::with_own_headers;
 use crate::gpu_encoder::{self, Times};
 use crate::graph::{RAW_BUFFERS, TrackGraph};
 use crate::key_sets::KeySets;
@@ -361,6 +362,12 @@ fn sink(
                         gpu_encoder::finish(sample.caps(), colorimetry.as_deref(), data);
                     (*data, *keyframe) = (unit.into(), key);
                 }
+                let own_encoder = !copied && times.is_none() && is_hevc(&sample);
+                if let (true, Output::Sample { data, keyframe: true, .. }) =
+                    (own_encoder, &mut output)
+                {
+                    *data = with_own_headers(std::mem::take(data));
+                }
                 if let (true, Output::Sample { dts, .. }) = (begins, &mut output) {
                     *dts = on_grid(*dts, sample.caps());
                 }
@@ -471,6 +478,11 @@ fn encoded(
         keyframe,
         data: Bytes::copy_from_slice(&map),
     })
+}
+
+fn is_hevc(sample: &gst::Sample) -> bool {
+    let structure = sample.caps().and_then(|caps| caps.structure(0));
+    structure.is_some_and(|structure| structure.name() == "video/x-h265")
 }
 
 /// What an encoder has put before the first sample and says so itself: it stamps the first buffer

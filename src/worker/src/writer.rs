@@ -268,11 +268,12 @@ impl Writer {
             let message = match event {
                 hls::Event::Committing => WorkerToGateway::Committed,
                 hls::Event::SegmentComplete { number, length, seam, .. } => {
+                    let last = seam.is_none();
                     let state = notes.as_ref().zip(seam).and_then(|(notes, seam)| {
                         let state = notes.state(*seam, encodes_picture, sound)?;
                         serde_json::to_value(state).ok()
                     });
-                    let complete = Complete { length, state };
+                    let complete = Complete { length, state, last };
                     WorkerToGateway::SegmentComplete { number, complete }
                 }
             };

@@ -50,6 +50,8 @@ struct Script {
     /// `options`: asks how it is to be run, as one that could go on two GPUs or in software, and runs
     /// as backend `option-N`.
     options: bool,
+    /// `mute-end`: exits with status 3 behind the last segment, where it should say that it is over.
+    mute_end: bool,
     /// `garbage`: sends bytes that are no frame.
     garbage: bool,
 }
@@ -75,6 +77,7 @@ impl Script {
                 "waits" => script.waits_ms = value,
                 "stall" => script.stall_after = Some(value),
                 "options" => script.options = true,
+                "mute-end" => script.mute_end = true,
                 "garbage" => script.garbage = true,
                 other => panic!("unknown word {other}"),
             }
@@ -218,7 +221,8 @@ impl Run {
         let before = self.next.map_or(0, |next| next - first);
         for count in before.. {
             if self.script.segments == Some(count) {
-                return Some(self.end(first + count, Ending::Complete));
+                let ending = self.end(first + count, Ending::Complete);
+                return (!self.script.mute_end).then_some(ending);
             }
             let number = first + count;
             let temporary = self.begin(number);
@@ -226,7 +230,8 @@ impl Run {
                 Wish::Nothing => {}
                 Wish::Quit => {
                     self.complete(&temporary, number);
-                    return Some(self.end(number + 1, Ending::Quit));
+                    let ending = self.end(number + 1, Ending::Quit);
+                    return (!self.script.mute_end).then_some(ending);
                 }
                 Wish::Gone => return None,
             }
@@ -244,7 +249,7 @@ impl Run {
             self.complete(&temporary, number);
             // In a hook's order: it creates the file when it has heard of the segment, from a
             // gateway that has heard of it before.
-            self.tell_complete(number);
+            self.tell_complete(number, self.script.segments == Some(count + 1));
             self.placeholder(number + 1);
             let progress = progress_of(count + 1, started);
             tell(&self.channel, &WorkerToGateway::Progress(progress));
@@ -342,8 +347,9 @@ impl Run {
         renameat(&self.directory, temporary, &self.directory, self.name(number)).expect("renames");
     }
 
-    fn tell_complete(&self, number: u64) {
-        let complete = Complete { length: (270_000, 90_000), state: Some(self.own.into()) };
+    fn tell_complete(&self, number: u64, last: bool) {
+        let state = (!last).then(|| self.own.into());
+        let complete = Complete { length: (270_000, 90_000), state, last };
         tell(&self.channel, &WorkerToGateway::SegmentComplete { number, complete });
     }
 
@@ -354,7 +360,7 @@ impl Run {
     /// Leaves its placeholder, to see whether the gateway takes it away.
     fn end(&self, next: u64, ending: Ending) -> Ending {
         if ending == Ending::Quit {
-            self.tell_complete(next - 1);
+            self.tell_complete(next - 1, true);
         }
         ending
     }

@@ -11,7 +11,13 @@
 //! ffmpeg a `tfdt` just below 2^64, which players take for an invalid time. Such frames are left
 //! out here; the second frame then stands at its right place.
 //!
+//! Parameter sets are in the init file, and keyframes go without for as long as a decoder can't have
+//! others than those. It can once another encoder has gone on behind a seam, or if the run isn't the
+//! first under its name: then the viewer may hold another run's init file. From there on every
+//! keyframe carries its own, whoever encodes it.
+//!
 //! Invariants:
+//! - A keyframe without parameter sets stands behind no others than those of the init file.
 //! - Nothing in the init file depends on the clock or, with `absolute`, on where the run starts.
 
 mod entry;
@@ -37,6 +43,8 @@ pub struct Fmp4Writer {
     shape: Shape,
     sequence: u32,
     init_made: bool,
+    /// Keyframes keep their parameter sets: see the module.
+    repeats: bool,
 }
 
 /// What stands around the fragments.
@@ -67,6 +75,7 @@ struct TrackState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fmp4State {
     sequence: u32,
+    repeats: bool,
     /// Of each track, with the ticks of its last DTS.
     tracks: Vec<(Option<Origin>, i64)>,
 }
@@ -127,22 +136,28 @@ impl Fmp4Writer {
             .zip(tracks)
             .map(|(id, track)| TrackState::new(id, &track.format))
             .collect::<Result<_, _>>()?;
-        Ok(Self { tracks, absolute, shape, sequence: 0, init_made: false })
+        Ok(Self { tracks, absolute, shape, sequence: 0, init_made: false, repeats: false })
     }
 
     /// What goes on behind a fragment.
     pub fn state(&self) -> Fmp4State {
         let tracks = self.tracks.iter().map(|track| (track.origin, track.last_dts)).collect();
-        Fmp4State { sequence: self.sequence, tracks }
+        Fmp4State { sequence: self.sequence, repeats: self.repeats, tracks }
+    }
+
+    /// From here on every keyframe keeps its parameter sets.
+    pub fn repeat_parameter_sets(&mut self) {
+        self.repeats = true;
     }
 
     /// Goes on where another writer of the same tracks has come to, with the init file that it wrote.
     ///
     /// Another encoder has other parameter sets than that file states. These then stay in its
-    /// keyframes ([`length_prefixed`]), where players take them for what they are, although the
-    /// sample entry (`avc1`, `hvc1`) promises that there are none.
+    /// keyframes ([`length_prefixed`]) and in all that follow, where players take them for what they
+    /// are, although the sample entry (`avc1`, `hvc1`) promises that there are none.
     pub fn go_on(&mut self, state: &Fmp4State, init: &[u8]) {
         self.sequence = state.sequence;
+        self.repeats = state.repeats;
         self.init_made = true;
         let mut sets = init::parameter_sets(init);
         for (track, (origin, last_dts)) in self.tracks.iter_mut().zip(&state.tracks) {
@@ -160,8 +175,12 @@ impl Fmp4Writer {
     pub fn write(&mut self, sample: &Sample) -> Result<(), WriteError> {
         let late = self.init_made;
         let absolute = self.absolute;
-        self.tracks[sample.track]
-            .add(sample, absolute, late)
+        let track = &mut self.tracks[sample.track];
+        if late && !self.repeats {
+            self.repeats = track.brings_sets(sample);
+        }
+        track
+            .add(sample, absolute, late, self.repeats)
             .map_err(|reason| WriteError::BadSample { track: sample.track, reason })
     }
 
@@ -224,7 +243,20 @@ impl TrackState {
         })
     }
 
-    fn add(&mut self, sample: &Sample, absolute: bool, late: bool) -> Result<(), String> {
+    /// Whether a decoder has other parameter sets than the init file's after this sample.
+    fn brings_sets(&self, sample: &Sample) -> bool {
+        let Config::Video(syntax, known) = &self.config else { return false };
+        let other = |nal| syntax.is_parameter_set(nal) && !known.contains(nal);
+        sample.keyframe && self.has_sets_in_init_only() && nals(&sample.data).any(other)
+    }
+
+    fn add(
+        &mut self,
+        sample: &Sample,
+        absolute: bool,
+        late: bool,
+        repeats: bool,
+    ) -> Result<(), String> {
         let pts = ticks(sample.pts, self.timescale);
         let dts = ticks(sample.dts, self.timescale).max(self.last_dts.saturating_add(1));
         self.last_dts = dts;
@@ -237,7 +269,7 @@ impl TrackState {
         if !is_video && decode < 0 && decode + duration <= 0 {
             return Ok(());
         }
-        let data = self.reframe(sample);
+        let data = self.reframe(sample, repeats);
         let size = u32::try_from(data.len()).map_err(|_| "sample exceeds 4 GiB".to_owned())?;
         self.entries.push(Entry {
             // Decode time is unsigned; see the module.
@@ -253,8 +285,8 @@ impl TrackState {
     }
 
     /// The sample as MP4 stores it.
-    fn reframe(&mut self, sample: &Sample) -> Bytes {
-        let bare = self.has_sets_in_init_only();
+    fn reframe(&mut self, sample: &Sample, repeats: bool) -> Bytes {
+        let bare = self.has_sets_in_init_only() && !repeats;
         match &mut self.config {
             Config::Video(syntax, sets) => {
                 if sample.keyframe && !sets.is_complete(*syntax) {

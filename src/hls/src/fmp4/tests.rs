@@ -178,6 +178,31 @@ fn samples_carry_lengths_and_no_known_parameter_sets() {
     assert_eq!(parsed.data[8..], [0, 0, 0, 4, 0x68, 0xeb, 0xe3, 0x77, 0, 0, 0, 2, 0x65, 5]);
 }
 
+/// A decoder that has been given another encoder's sets behind one seam gets the first one's back
+/// behind the next.
+#[test]
+fn whoever_goes_on_behind_another_encoder_repeats_its_sets() {
+    let with = |pps: &[u8], at: i64| {
+        let data = [&[0, 0, 1][..], &SPS, &[0, 0, 1], pps, &[0, 0, 1, 0x65, 5]].concat();
+        Sample { data: data.into(), ..idr(at, at) }
+    };
+    let other = [0x68, 0xeb, 0xe3, 0x77];
+    let mut writer = Fmp4Writer::new(&[video()], true, true).unwrap();
+    writer.write(&with(&PPS, 0)).unwrap();
+    let init = writer.init().unwrap();
+    assert_eq!(take(&mut writer, None).data, [0, 0, 0, 2, 0x65, 5]);
+    for (second, pps) in [(1, PPS), (2, other), (3, PPS), (4, PPS)] {
+        // It travels as text.
+        let state = serde_json::to_string(&writer.state()).unwrap();
+        writer = Fmp4Writer::new(&[video()], true, true).unwrap();
+        writer.go_on(&serde_json::from_str(&state).unwrap(), &init);
+        writer.write(&with(&pps, second * SECOND)).unwrap();
+        let data = take(&mut writer, None).data;
+        let carries = data.windows(4).any(|bytes| bytes == pps);
+        assert_eq!(carries, second > 1, "second {second}: {data:x?}");
+    }
+}
+
 #[test]
 fn the_last_frame_lasts_until_the_next_segment() {
     let mut writer = Fmp4Writer::new(&[video()], true, true).unwrap();

@@ -397,3 +397,46 @@ fn a_second_writer_goes_on_as_if_it_were_the_first() {
         }
     }
 }
+
+/// The playlist is whole by then: whoever hears of it may take the stream for complete.
+#[test]
+fn the_last_segment_is_told_of_behind_the_playlist() {
+    for kind in [PlaylistType::Vod, PlaylistType::Event] {
+        let room = Room::new();
+        let path = room.dir.path().to_owned();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        let dir = fs::File::open(room.dir.path()).unwrap().into();
+        let output = output(Container::MpegTs, kind);
+        let mut segmenter = Segmenter::new(dir, output, tracks(), "w1", move |event| {
+            if let Event::SegmentComplete { number, seam, .. } = event {
+                let playlist = fs::read_to_string(path.join("id.m3u8")).unwrap_or_default();
+                let ended = playlist.ends_with("#EXT-X-ENDLIST\n");
+                heard.lock().unwrap().push((number, seam.is_none(), ended));
+            }
+        })
+        .unwrap();
+        feed(&mut segmenter, 8);
+        segmenter.finish().unwrap();
+        let told = told.lock().unwrap();
+        let (last, before) = told.split_last().unwrap();
+        assert!(before.iter().all(|(_, last, ended)| !last && !ended), "{told:?}");
+        assert!(last.1 && last.2, "{told:?}");
+    }
+}
+
+/// Behind a leap the viewer still holds the init file of the run before, which may be another
+/// encoder's.
+#[test]
+fn a_run_that_is_not_the_first_repeats_its_parameter_sets() {
+    let room = Room::new();
+    let sizes: Vec<u64> = (0..2)
+        .map(|_| {
+            let output = output(fmp4(), PlaylistType::Vod);
+            let mut segmenter = room.segmenter(output, tracks());
+            feed(&mut segmenter, 5);
+            segmenter.finish().unwrap().bytes
+        })
+        .collect();
+    assert!(sizes[1] > sizes[0], "{sizes:?}");
+}
