@@ -75,7 +75,13 @@ fn streams_give_way_in_order_until_there_is_no_room() {
     let (fault, reason) = refused.failed();
     assert_eq!(fault, Fault::Gateway);
     assert!(reason.contains("no room") && reason.contains("renderD200 is full"), "{reason}");
+    // Once, as what it was: its hook runs ffmpeg.
     gateway.metric("rendergate_declined_total{reason=\"capacity\"} 1");
+    gateway.metric("rendergate_streams_ended_total{how=\"failed_gateway\"} 0");
+    let ended = &gateway.json("/v1/status")["ended"];
+    assert_eq!(ended.as_array().unwrap().len(), 1, "{ended}");
+    assert_eq!(ended[0]["how"], "declined");
+    assert!(ended[0]["why"].as_str().unwrap().contains("no room"), "{ended}");
     for (step, times) in
         [("other_device", 2), ("faster_preset", 4), ("software", 2), ("local_ffmpeg", 1)]
     {
@@ -169,4 +175,15 @@ fn a_newer_calibration_isnt_overwritten() {
     let kept: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(kept["calibrated"], 1_700_000_000_u64);
     assert_eq!(kept["devices"]["processor"]["tasks"][0]["seconds"]["cpu"], 0.125);
+}
+
+#[test]
+fn what_a_lost_worker_took_is_not_subtracted_from_the_next_ones() {
+    let gateway = Gateway::ready("");
+    // Three times as long as the first, so that it catches up with its counters.
+    let mut hook = gateway.hook("cpu=300,every=3,exit=20,until=1,segments=80");
+    hook.accepted();
+    assert_eq!(hook.ended(), session::Ending::Complete);
+    gateway.idle();
+    gateway.has_learnt(0.1);
 }

@@ -136,3 +136,18 @@ fn another_film_or_another_plan_is_another_stream() {
     again.accepted();
     assert_ne!(runs(&mut again), "shared");
 }
+
+#[test]
+fn what_another_viewer_had_made_is_not_what_a_worker_makes() {
+    let gateway = sharing();
+    let script = "cpu=300,every=5,segments=200";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    let mut second = viewer(&gateway, script, "bbb");
+    second.accepted();
+    second.segment(105);
+    drop(first);
+    assert_eq!(second.ended(), Ending::Complete);
+    gateway.idle();
+    gateway.has_learnt(0.1);
+}

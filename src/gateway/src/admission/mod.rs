@@ -169,8 +169,8 @@ impl Admission {
         Ok(Verdict { option, reason })
     }
 
-    /// A stream has come further.
-    pub(crate) fn progress(&self, streams: &Streams, entry: &Entry) {
+    /// A stream's worker has come so far, in seconds of media.
+    pub(crate) fn progress(&self, streams: &Streams, entry: &Entry, media: f64) {
         let node = entry.with(|record| record.node.clone());
         let sharing = node.map(|node| {
             let mut sharing = 0;
@@ -182,16 +182,14 @@ impl Admission {
         });
         entry.with(|record| {
             let sharing = sharing.filter(|_| record.is_at_work());
-            let media = record.progress.position_us as f64 / 1e6;
             record.account.progress(media, sharing, Instant::now());
             self.learn(record, false);
         });
     }
 
-    /// A stream is over.
+    /// A stream's worker is gone.
     pub(crate) fn ended(&self, entry: &Entry) {
         entry.with(|record| {
-            record.account.progress(record.progress.position_us as f64 / 1e6, None, Instant::now());
             self.learn(record, true);
             record.account.placed = None;
         });
