@@ -465,6 +465,10 @@ impl Stream<'_> {
         let over = outcome.is_over();
         if over {
             self.entry.with(|record| record.state = State::Ending);
+            if outcome.said(None) != Some(&Ending::Complete) {
+                // Whoever follows needn't wait until all is cleared away.
+                self.offer = None;
+            }
             self.job.output.remove_placeholder().await;
         }
         // What the hook is to hear. It hears at once what the worker itself has said.

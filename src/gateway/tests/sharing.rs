@@ -151,3 +151,78 @@ fn what_another_viewer_had_made_is_not_what_a_worker_makes() {
     gateway.idle();
     gateway.has_learnt(0.1);
 }
+
+#[test]
+fn who_waits_for_the_first_segment_of_a_paused_viewer_gets_a_worker() {
+    let gateway = sharing();
+    let script = "every=600000";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    assert_eq!(runs(&mut first), "fake");
+    first.control(Control::Pause);
+    let mut second = viewer(&gateway, script, "bbb");
+    let stream = second.accepted();
+    assert_eq!(runs(&mut second), "fake");
+    assert!(gateway.worker_of(stream).is_some());
+}
+
+#[test]
+fn a_late_viewer_is_heard_between_two_segments() {
+    let gateway = sharing();
+    let script = "every=0,segments=600";
+    let mut first = viewer(&gateway, &format!("{script},linger"), "aaa");
+    first.accepted();
+    first.segment(500);
+    let mut second = viewer(&gateway, &format!("{script},linger"), "bbb");
+    second.control(Control::Quit);
+    assert_eq!(second.ended(), Ending::Quit);
+    let copied = segments(&gateway, "bbb").len();
+    assert!(copied < 100, "{copied} segments were copied for somebody who has gone");
+}
+
+#[test]
+fn whoever_follows_a_stream_that_fails_is_told_of_his_own_end_once() {
+    let gateway = sharing();
+    let script = "every=200,exit=2,later=0,device";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(5);
+    let mut second = viewer(&gateway, script, "bbb");
+    second.accepted();
+    second.segment(6);
+    for hook in [&mut first, &mut second] {
+        assert_eq!(hook.failed().0, session::Fault::Device);
+        assert_eq!(hook.next(), None);
+    }
+    gateway.idle();
+    gateway.metric("rendergate_streams_ended_total{how=\"failed_device\"} 2");
+    assert_eq!(gateway.json("/v1/status")["ended"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_paused_viewer_stays_paused_whoever_is_followed() {
+    let gateway = sharing();
+    let script = "every=40";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(6);
+    let mut second = viewer(&gateway, script, "bbb");
+    let mut third = viewer(&gateway, script, "ccc");
+    let (_, stream) = (second.accepted(), third.accepted());
+    second.segment(6);
+    third.segment(6);
+    third.control(Control::Pause);
+    let state = || {
+        let streams = gateway.json("/v1/streams");
+        let mut lines = streams.as_array().unwrap().iter();
+        let line = lines.find(|line| line["id"] == stream.to_string().as_str())?;
+        Some(line["state"].as_str()?.to_owned())
+    };
+    until("it is paused", || state().as_deref() == Some("paused"));
+    drop(first);
+    // Behind whatever the first had made.
+    second.segment(200);
+    assert_eq!(state().as_deref(), Some("paused"));
+    third.control(Control::Resume);
+    third.segment(200);
+}

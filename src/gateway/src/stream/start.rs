@@ -30,8 +30,8 @@ pub(crate) async fn start<'a>(
     if accepted {
         let first = survival.next();
         let count = segments.len() as u64;
-        for (number, segment) in (first..).zip(segments) {
-            survival.complete(number, segment);
+        for (number, segment) in (first..).zip(segments.each()) {
+            survival.complete(number, segment.into());
         }
         let progress = entry.with(|record| record.progress);
         told = Told::of_followed(
