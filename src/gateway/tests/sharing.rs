@@ -202,7 +202,7 @@ fn whoever_follows_a_stream_that_fails_is_told_of_his_own_end_once() {
 #[test]
 fn a_paused_viewer_stays_paused_whoever_is_followed() {
     let gateway = sharing();
-    let script = "every=40";
+    let script = "every=15";
     let mut first = viewer(&gateway, script, "aaa");
     first.accepted();
     first.segment(6);
