@@ -206,23 +206,72 @@ fn a_paused_viewer_stays_paused_whoever_is_followed() {
     let mut first = viewer(&gateway, script, "aaa");
     first.accepted();
     first.segment(6);
-    let mut second = viewer(&gateway, script, "bbb");
-    let mut third = viewer(&gateway, script, "ccc");
-    let (_, stream) = (second.accepted(), third.accepted());
-    second.segment(6);
-    third.segment(6);
-    third.control(Control::Pause);
-    let state = || {
-        let streams = gateway.json("/v1/streams");
-        let mut lines = streams.as_array().unwrap().iter();
-        let line = lines.find(|line| line["id"] == stream.to_string().as_str())?;
-        Some(line["state"].as_str()?.to_owned())
-    };
-    until("it is paused", || state().as_deref() == Some("paused"));
+    let mut others = ["bbb", "ccc"].map(|name| viewer(&gateway, script, name));
+    let ids = others.each_mut().map(|hook| hook.accepted().to_string());
+    others.iter_mut().for_each(|hook| hook.segment(6));
+    others.iter().for_each(|hook| hook.control(Control::Pause));
+    let lines = || ids.each_ref().map(|id| line(&gateway, id));
+    until("they are paused", || lines().iter().all(|line| line["state"] == "paused"));
     drop(first);
-    // Behind whatever the first had made.
-    second.segment(200);
-    assert_eq!(state().as_deref(), Some("paused"));
-    third.control(Control::Resume);
-    third.segment(200);
+    // One of them has a worker, and the other follows that one.
+    until("the other is followed", || {
+        let lines = lines();
+        let description = |at: usize| lines[at]["description"].as_str().unwrap_or_default();
+        (0..2).any(|at| description(1 - at) == format!("the segments of {}", ids[at]))
+    });
+    assert!(lines().iter().all(|line| line["state"] == "paused"), "{:?}", lines());
+    others.iter().for_each(|hook| hook.control(Control::Resume));
+    others.iter_mut().for_each(|hook| hook.segment(60));
+}
+
+fn line(gateway: &Gateway, id: &str) -> serde_json::Value {
+    let streams = gateway.json("/v1/streams");
+    let mut lines = streams.as_array().unwrap().iter();
+    lines.find(|line| line["id"] == id).cloned().unwrap_or_default()
+}
+
+#[test]
+fn who_quits_as_he_takes_over_is_told_so_once() {
+    for _ in 0..5 {
+        let gateway = sharing();
+        let script = "every=20";
+        let mut first = viewer(&gateway, script, "aaa");
+        first.accepted();
+        first.segment(6);
+        let mut second = viewer(&gateway, script, "bbb");
+        second.accepted();
+        second.segment(6);
+        drop(first);
+        second.control(Control::Quit);
+        assert_eq!(second.ended(), Ending::Quit);
+        assert_eq!(second.next(), None);
+        gateway.idle();
+        gateway.metric("rendergate_streams_ended_total{how=\"quit\"} 1");
+        assert!(segments(&gateway, "bbb").iter().all(|(_, bytes)| !bytes.is_empty()));
+    }
+}
+
+#[test]
+fn a_late_viewer_is_told_of_what_he_has() {
+    let gateway = sharing();
+    let script = "every=2,segments=400";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(200);
+    let mut second = viewer(&gateway, script, "bbb");
+    second.accepted();
+    let (mut complete, mut position) = (0, 0);
+    let ending = loop {
+        match second.next().unwrap() {
+            GatewayToHook::SegmentComplete { .. } => complete += 1,
+            GatewayToHook::Progress(progress) => {
+                assert!(progress.position_us >= position, "{progress:?} after {position}");
+                position = progress.position_us;
+                assert!(position <= complete * 3_000_000, "{progress:?} of {complete} segments");
+            }
+            GatewayToHook::Ended(ending) => break ending,
+            _ => {}
+        }
+    };
+    assert_eq!((ending, complete, position), (Ending::Complete, 400, 1_200_000_000));
 }
