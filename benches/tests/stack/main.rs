@@ -8,7 +8,6 @@ mod files;
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -69,8 +68,10 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let stack = Stack::start(binaries(), dir.path()).unwrap();
         let real = dir.path().join("real-ffmpeg");
-        fs::write(&real, REAL).unwrap();
-        fs::set_permissions(&real, fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: what a child of another test still has open can't be run.
+        let source = dir.path().join("real-ffmpeg.source");
+        fs::write(&source, REAL).unwrap();
+        assert!(Command::new("install").args([&source, &real]).status().unwrap().success());
         Self { stack, dir }
     }
 

@@ -72,7 +72,8 @@ fn costs_are_learnt_told_and_kept() {
 
     // One less with each stream, also while it is paused.
     let left = gpu["streams_left"].as_u64().unwrap();
-    assert!(left >= 2, "{capacity}");
+    // By engine time, which a busy machine doesn't lengthen; but a very slow one has no room for more.
+    assert!(left >= 2, "without room for two more it can't be seen that each counts: {capacity}");
     let mut viewers = Vec::new();
     for viewer in 1..=2_u64 {
         let mut child = node.play(&film(), viewer as usize);

@@ -156,16 +156,7 @@ impl Chain {
         if late || self.eight_bit || self.adjusted.is_some() {
             return Err(filter.refuse("behind another tone mapping, 8 bits or procamp_vaapi"));
         }
-        Ok(ToneMap {
-            from,
-            curve: ToneCurve::Driver,
-            peak: None,
-            desaturation: None,
-            parameter: None,
-            mode: None,
-            brightness: None,
-            contrast: None,
-        })
+        Ok(ToneMap::new(from, ToneCurve::Driver))
     }
 
     pub(crate) fn tone_mapped(&mut self, map: ToneMap) {

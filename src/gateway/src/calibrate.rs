@@ -201,7 +201,7 @@ impl Calibration {
     /// # Errors
     /// That of the file system.
     pub(crate) fn keep(&self, file: &StateFile) -> io::Result<()> {
-        let mut kept = file.read();
+        let mut kept = file.read()?;
         for (name, measured) in &self.costs.devices {
             let known = kept.costs.devices.entry(name.clone()).or_default();
             known.engines.extend(measured.engines.clone());
@@ -286,7 +286,7 @@ mod tests {
         before.note("a GPU", &measured(Task::decode("vp9"), 0.3), true);
         before.keep(&file).unwrap();
         calibration().keep(&file).unwrap();
-        let kept = file.read();
+        let kept = file.read().unwrap();
         assert!(kept.calibrated > 0);
         assert!(kept.costs.devices.contains_key("another GPU"));
         let known = &kept.costs.devices["a GPU"];

@@ -51,6 +51,15 @@ impl Outcome {
         }
     }
 
+    /// The worker's last words. `last` is what it still said as it was cleared away.
+    pub(crate) fn said<'a>(&'a self, last: Option<&'a Ending>) -> Option<&'a Ending> {
+        match self {
+            Self::Ended(ending) => Some(ending),
+            Self::WorkerLost(_) => last,
+            Self::WorkerHung(_) | Self::HookGone(_) | Self::Aborted => None,
+        }
+    }
+
     /// The word for counters, if a worker was lost where another one may come further. `last` is what it
     /// still said as it was cleared away.
     pub(crate) fn loss(&self, last: Option<&Ending>) -> Option<&'static str> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hls::Share;
-use session::{Complete, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress};
+use session::{Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -22,10 +22,12 @@ use crate::connection::Connection;
 use crate::ending::tell;
 use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
-use crate::sharing::{Joined, Offer, Production, Stage};
+use crate::sharing::{Joined, Offer, Production, Segments, Stage};
 use crate::streams::{Entry, State};
-use crate::taking::wait_for;
+use crate::taking::{note, wait_for};
 
+/// Least time between two reports while there is still more to be copied.
+const REPORT: Duration = Duration::from_millis(500);
 /// Time between two looks at whether the viewer has enough in hand.
 const LOOK: Duration = Duration::from_secs(1);
 /// Marks temporary files: no worker has this number.
@@ -40,7 +42,32 @@ struct Follower<'a> {
     job: &'a mut Job,
     arrived: Instant,
     /// What was copied so far.
-    segments: &'a mut Vec<Complete>,
+    segments: &'a mut Segments,
+    /// Their length, s.
+    copied: f64,
+    /// When the hook was last told how far the stream is.
+    told: Option<Instant>,
+}
+
+/// What of the producer's progress is in the viewer's hands, of whom so much was copied: neither what
+/// isn't copied yet nor what is in the segment that is being written. Never less than he was told
+/// `before`, which may have been another producer's.
+fn in_hand(theirs: Progress, copied: Duration, before: Progress) -> Progress {
+    let copied = u64::try_from(copied.as_micros()).unwrap_or(u64::MAX);
+    let position = theirs.position_us.min(copied);
+    let share = |whole: u64| {
+        let part = u128::from(whole) * u128::from(position) / u128::from(theirs.position_us.max(1));
+        u64::try_from(part).unwrap_or(whole)
+    };
+    let rest = i64::try_from(theirs.position_us - position).unwrap_or(i64::MAX);
+    let source = theirs.source_us.saturating_sub(rest);
+    Progress {
+        frames: share(theirs.frames).max(before.frames),
+        position_us: position.max(before.position_us),
+        source_us: if before.frames == 0 { source } else { source.max(before.source_us) },
+        bytes: share(theirs.bytes).max(before.bytes),
+        elapsed_us: theirs.elapsed_us,
+    }
 }
 
 /// How following has ended.
@@ -94,10 +121,11 @@ impl Follower<'_> {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut over = false;
         loop {
-            if let Break(left) = self.take(share, production).await {
-                return left;
-            }
-            if over {
+            let behind = match self.take(share, production, over).await {
+                Break(left) => return left,
+                Continue(behind) => behind,
+            };
+            if over && !behind {
                 return Left::Bereft;
             }
             let step = tokio::select! {
@@ -106,7 +134,9 @@ impl Follower<'_> {
                     Ok(Some(received)) => self.hear(received.message).await,
                     Ok(None) | Err(_) => Break(Left::Over("hook_gone")),
                 },
-                () = wait_for(&mut quitting, Phase::Quitting) => self.quit().await,
+                () = wait_for(&mut quitting, Phase::Quitting) => Break(self.quit().await),
+                // A late viewer has many to copy; between two of them he may have something to say.
+                () = std::future::ready(()), if behind => Continue(()),
                 changed = production.stage.changed() => {
                     // What was said last is still to be heard.
                     over = changed.is_err();
@@ -120,16 +150,22 @@ impl Follower<'_> {
         }
     }
 
-    /// Takes over what is new.
-    async fn take(&mut self, share: &Arc<Share>, production: &mut Production) -> ControlFlow<Left> {
-        let (new, progress, complete) = {
+    /// Takes over the next segment; whether there are more. `over`: nothing is produced any more.
+    async fn take(
+        &mut self,
+        share: &Arc<Share>,
+        production: &mut Production,
+        over: bool,
+    ) -> ControlFlow<Left, bool> {
+        let (new, progress, complete, count) = {
             let stage: &Stage = &production.stage.borrow_and_update();
-            let new = stage.segments.get(self.segments.len()..).unwrap_or_default().to_vec();
+            let new = stage.segments.get(self.segments.len());
             // Whether its own viewer is still there is then of no consequence.
-            let written = stage.segments.last().is_some_and(|segment| segment.last);
-            (new, stage.progress, stage.complete || written)
+            // Of a producer whose viewer left behind the last segment nothing is missing.
+            let complete = stage.complete || over && stage.segments.ended();
+            (new, stage.progress, complete, stage.segments.len())
         };
-        for segment in new {
+        if let Some(segment) = new {
             let number = production.names.start_number + self.segments.len() as u64;
             if self.segments.is_empty() {
                 let backend = "shared".to_owned();
@@ -150,23 +186,39 @@ impl Follower<'_> {
                 warn!(%error, number, "can't take over a segment");
                 return Break(Left::Alone);
             }
+            self.copied += segment.seconds();
             self.segments.push(segment);
             self.job.output.segment_complete(number);
             if self.entry.with(|record| record.segment_complete()) {
                 let took = self.arrived.elapsed();
+                self.entry.with(|record| record.first_segment = Some(took));
                 self.context.metrics.first_segment(took.as_secs_f64());
                 info!(number, ms = took.as_millis(), "first segment");
             }
             self.tell(&GatewayToHook::SegmentComplete { number })?;
         }
-        if !self.segments.is_empty() && self.hook.is_flushed() {
+        let behind = self.segments.len() < count;
+        if !self.segments.is_empty() {
             let elapsed_us = u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let progress = Progress { elapsed_us, ..progress };
-            self.entry.with(|record| record.progress(progress));
-            self.tell(&GatewayToHook::Progress(progress))?;
+            // Of the end there is more than segments.
+            let copied = match complete && !behind {
+                true => Duration::MAX,
+                false => Duration::try_from_secs_f64(self.copied).unwrap_or_default(),
+            };
+            let theirs = Progress { elapsed_us, ..progress };
+            let progress = self.entry.with(|record| {
+                let progress = in_hand(theirs, copied, record.progress);
+                record.progress(progress);
+                progress
+            });
+            let due = !behind || self.told.is_none_or(|told| told.elapsed() >= REPORT);
+            if due && self.hook.is_flushed() {
+                self.told = Some(Instant::now());
+                self.tell(&GatewayToHook::Progress(progress))?;
+            }
         }
-        if !complete {
-            return Continue(());
+        if behind || !complete {
+            return Continue(behind);
         }
         let share = Arc::clone(share);
         let written = tokio::task::spawn_blocking(move || share.playlist()).await;
@@ -174,7 +226,7 @@ impl Follower<'_> {
             // Jellyfin makes its own; this one is for people.
             warn!(%error, "can't take over the playlist");
         }
-        self.end(Ending::Complete, "complete").await
+        Break(self.end(Ending::Complete, "complete").await)
     }
 
     fn tell(&mut self, message: &GatewayToHook) -> ControlFlow<Left> {
@@ -190,31 +242,32 @@ impl Follower<'_> {
             return Break(Left::Over("hook_gone"));
         };
         match control {
-            Control::Quit => return self.quit().await,
+            Control::Quit => return Break(self.quit().await),
             // Nothing of its own runs; the viewer's lead is what counts.
-            Control::Pause => self.entry.with(|record| record.state = State::Paused),
-            Control::Resume => self.entry.with(|record| record.state = State::Running),
+            Control::Pause | Control::Resume => note(self.entry, control),
         }
         Continue(())
     }
 
     /// What there is is whole already.
-    async fn quit(&mut self) -> ControlFlow<Left> {
+    async fn quit(&mut self) -> Left {
         self.end(Ending::Quit, "quit").await
     }
 
-    async fn end(&mut self, ending: Ending, how: &'static str) -> ControlFlow<Left> {
+    async fn end(&mut self, ending: Ending, how: &'static str) -> Left {
         self.entry.with(|record| record.state = State::Ending);
         self.job.output.remove_placeholder().await;
         tell(self.hook, ending).await;
-        Break(Left::Over(how))
+        Left::Over(how)
     }
 
-    /// A producer whose viewer has paused it is of no use to one who would wait for it.
+    /// A producer whose viewer has paused it is of no use to one who would wait for it, be it for the
+    /// very first segment. One who is paused himself doesn't wait.
     fn look(&mut self, production: &Production) -> ControlFlow<Left> {
         let needed = duration(self.context.config.schedule.needed_lead_seconds);
-        let lead = self.entry.with(|record| record.lead());
-        if production.stage.borrow().paused && lead < needed && !self.segments.is_empty() {
+        let (lead, waits) =
+            self.entry.with(|record| (record.lead(), record.state != State::Paused));
+        if production.stage.borrow().paused && lead < needed && waits {
             return Break(Left::Alone);
         }
         Continue(())
@@ -227,7 +280,7 @@ pub(crate) struct Begun {
     /// Others may follow it.
     pub offer: Option<Offer>,
     /// What is known of the segments that are there already, from the output's first on.
-    pub segments: Vec<Complete>,
+    pub segments: Segments,
     /// The hook has been told that the stream is taken.
     pub accepted: bool,
 }
@@ -262,7 +315,10 @@ pub(crate) async fn begin(
                     let _ = hook.queue(&accepted, Vec::new());
                 }
                 let segments = &mut begun.segments;
-                let mut follower = Follower { context, entry, hook, job, arrived, segments };
+                let copied = segments.each().map(|segment| segment.seconds()).sum();
+                let told = None;
+                let mut follower =
+                    Follower { context, entry, hook, job, arrived, segments, copied, told };
                 match follower.follow(production).await {
                     Left::Over(_) => return None,
                     Left::Alone => return Some(begun),
@@ -270,5 +326,31 @@ pub(crate) async fn begin(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(frames: u64, seconds: u64) -> Progress {
+        let position_us = seconds * 1_000_000;
+        let source_us = position_us as i64 + 60_000_000;
+        Progress { frames, position_us, source_us, bytes: frames * 10, elapsed_us: 7 }
+    }
+
+    #[test]
+    fn a_viewer_is_as_far_as_what_was_copied() {
+        let none = Progress::default();
+        let check = |theirs, copied, before, expect| {
+            assert_eq!(in_hand(theirs, Duration::from_secs(copied), before), expect);
+        };
+        check(progress(500, 20), 6, none, progress(150, 6));
+        check(progress(500, 20), 20, none, progress(500, 20));
+        check(progress(500, 20), 21, none, progress(500, 20));
+        // Another producer, who isn't there yet.
+        check(progress(250, 10), 12, progress(300, 12), progress(300, 12));
+        check(none, 0, none, none);
+        assert_eq!(in_hand(progress(500, 20), Duration::MAX, none), progress(500, 20));
     }
 }

@@ -40,7 +40,7 @@ use crate::schedule::elsewhere::Elsewhere;
 use crate::sharing::Sharing;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
-use crate::streams::{Record, Streams};
+use crate::streams::{Record, Streams, item_of};
 use crate::{confinement, http, logging};
 
 /// Pause after a failed accept: it fails for want of descriptors or memory, and would fail again.
@@ -312,13 +312,25 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             return Ok(());
         }
     };
-    if let HookToGateway::Driver { protocol: PROTOCOL } = first.message {
+    if let HookToGateway::Driver { protocol } = first.message {
+        if protocol != PROTOCOL {
+            // No job is declined: none was handed in.
+            context.metrics.bad_connection("protocol");
+            let reason = format!("the hook speaks protocol {protocol}, this gateway {PROTOCOL}");
+            let _ = hook.queue(&GatewayToHook::Declined { reason }, Vec::new());
+            let _ = hook.flush(LAST_GRACE).await;
+            return Ok(());
+        }
         let driver = context.gpus.driver(FIRST_LOOK_LIMIT).await;
         // A hook that has gone wants to know nothing any more.
         let _ = hook.queue(&GatewayToHook::Driver { driver }, Vec::new());
         let _ = hook.flush(LAST_GRACE).await;
         return Ok(());
     }
+    let item = match &first.message {
+        HookToGateway::Job { transcode, .. } => item_of(transcode),
+        _ => String::new(),
+    };
     let checked = tokio::task::spawn_blocking(|| Job::check(first)).await;
     let admitted = match checked {
         Ok(Ok(job)) => admit(context, job, peer).await,
@@ -337,7 +349,10 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             .instrument(span)
             .await;
         }
-        Err(declined) => crate::taking::decline(context, &mut hook, declined).await,
+        Err(declined) => {
+            context.streams.declined(item, &declined.reason);
+            crate::taking::decline(context, &mut hook, declined).await;
+        }
     }
     Ok(())
 }

@@ -122,7 +122,7 @@ impl Metrics {
             info: gauges("rendergate_stream_info", "1 per stream, what it is", stream_labels)?,
             speed: floats(
                 "rendergate_stream_speed_ratio",
-                "Media time over wall time without pauses",
+                "Media time over wall time, of the last 20 s in which nothing held or paused the stream",
                 &["stream"],
             )?,
             engine_seconds: floats(
@@ -198,7 +198,19 @@ impl Metrics {
                 "rendergate_declined_total",
                 "Jobs left to the hook's own ffmpeg",
                 "reason",
-                &["max_streams", "no_gpu", "no_worker", "shutting_down", "protocol"],
+                &[
+                    "capacity",
+                    "check",
+                    "descriptors",
+                    "max_connections",
+                    "max_streams",
+                    "names",
+                    "no_gpu",
+                    "no_worker",
+                    "peer",
+                    "protocol",
+                    "shutting_down",
+                ],
             )?,
             bad_connections: counters(
                 "rendergate_bad_connections_total",

@@ -11,6 +11,8 @@
 //!
 //! Invariant: a title has at most one production, and it is there exactly as long as its [`Offer`].
 
+mod segments;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ffmpeg_args::{Container, HlsOutput, Location, Output, PlaylistType, Transcode};
 use rustix::fs::fstat;
+pub(crate) use segments::Segments;
 use session::{Complete, Progress, StreamId};
 use tokio::sync::watch;
 
@@ -84,8 +87,8 @@ impl Source {
 /// How far a production is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Stage {
-    /// What is known of each complete segment, from the output's first on.
-    pub segments: Vec<Complete>,
+    /// The complete ones, from the output's first on.
+    pub segments: Segments,
     /// As its own hook hears it.
     pub progress: Progress,
     /// Jellyfin has paused it.
@@ -125,7 +128,7 @@ impl Sharing {
         stream: StreamId,
         folder: &Arc<OwnedFd>,
         names: &HlsOutput,
-        segments: Vec<Complete>,
+        segments: Segments,
     ) -> Joined {
         let mut productions = self.lock();
         if let Some(production) = productions.get(title) {
@@ -164,7 +167,7 @@ impl Offer {
         let before = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.stage.send_modify(|stage| {
             stage.segments.truncate(before);
-            stage.segments.push(complete);
+            stage.segments.push(complete.into());
         });
     }
 
@@ -244,7 +247,8 @@ mod tests {
         let names = transcode("a", "00:00:06").output.hls().unwrap().clone();
         let sharing = Sharing::default();
         let folder = Arc::new(File::open("/").unwrap().into());
-        let join = |stream| sharing.join(&title, StreamId(stream), &folder, &names, Vec::new());
+        let join =
+            |stream| sharing.join(&title, StreamId(stream), &folder, &names, Segments::default());
         let Joined::Offer(first) = join(1) else { panic!("nobody produced it") };
         let Joined::Production(production) = join(2) else { panic!("it is produced") };
         assert_eq!(production.stream, StreamId(1));
@@ -254,6 +258,7 @@ mod tests {
             first.segment_complete(number, complete(ticks));
         }
         let segments = production.stage.borrow().segments.clone();
+        let segments: Vec<Complete> = segments.each().map(Into::into).collect();
         assert_eq!(segments, [complete(5), complete(8)]);
         drop(first);
         assert!(production.stage.has_changed().is_err());

@@ -35,9 +35,8 @@ use crate::admission::Verdict;
 use crate::config::{Streams as Limits, duration};
 use crate::connection::{Connection, ConnectionError};
 use crate::ending::{Outcome, conclude, tell};
-use crate::first_message::Job;
+use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
-use crate::gpu_time::GpuTime;
 use crate::gpus::Allowance;
 use crate::sharing::Offer;
 use crate::streams::{Entry, State};
@@ -74,6 +73,8 @@ pub(crate) struct Stream<'a> {
     told: Told,
     /// Others follow it by this.
     offer: Option<Offer>,
+    /// There was no room for it: it is left to the hook's ffmpeg.
+    declined: Option<Declined>,
 }
 
 /// What is left of a worker.
@@ -189,8 +190,6 @@ impl Stream<'_> {
         self.began = Instant::now();
         let running = self.began + duration(self.limits.running_seconds);
         self.deadline = Some((running, Late::Running));
-        // It counts from zero.
-        self.entry.with(|record| record.gpu_time = GpuTime::default());
         self.tell_bars();
         Ok(())
     }
@@ -200,6 +199,10 @@ impl Stream<'_> {
         let (paused, horizon) =
             self.entry.with(|record| (record.state == State::Paused, record.horizon()));
         let horizon = *horizon.borrow();
+        // Whoever follows may have missed it while there was no worker to be paused.
+        if let Some(offer) = &self.offer {
+            offer.paused(paused);
+        }
         // A worker that doesn't take it has ended, which is noticed next.
         if paused {
             let _ = self.tell_worker(&GatewayToWorker::Control(Control::Pause));
@@ -389,12 +392,13 @@ impl Stream<'_> {
                 GatewayToHook::SegmentComplete { number }
             }
             WorkerToGateway::Progress(progress) => {
+                let media = progress.position_us as f64 / 1e6;
                 let progress = self.told.progress(progress);
                 if let Some(offer) = &self.offer {
                     offer.progress(progress);
                 }
                 self.entry.with(|record| record.progress(progress));
-                self.context.admission.progress(&self.context.streams, &self.entry);
+                self.context.admission.progress(&self.context.streams, &self.entry, media);
                 if std::mem::replace(&mut self.frames, progress.frames) != progress.frames {
                     self.it_moves();
                 }
@@ -412,14 +416,15 @@ impl Stream<'_> {
 
     /// The source is known: whether there is room for the stream, and on what.
     fn admit(&mut self, options: Vec<Work>) -> Result<(), Outcome> {
-        let Context { admission, streams, metrics, .. } = self.context;
+        let Context { admission, streams, .. } = self.context;
         match admission.admit(streams, &self.entry, options, &self.allowance.devices) {
             Ok(Verdict { option, reason }) => {
                 self.allowance.reason = reason.or(self.allowance.reason.take());
                 self.tell_worker(&GatewayToWorker::Run { option })
             }
             Err(reason) => {
-                metrics.declined("capacity");
+                // Counted at the end, as that and nothing else.
+                self.declined = Some(Declined::new("capacity", reason.clone()));
                 step_aside(self.context, &mut self.hook);
                 Err(Outcome::Ended(Ending::Failed { reason, fault: Fault::Gateway }))
             }
@@ -468,6 +473,10 @@ impl Stream<'_> {
         let over = outcome.is_over();
         if over {
             self.entry.with(|record| record.state = State::Ending);
+            if outcome.said(None) != Some(&Ending::Complete) {
+                // Whoever follows needn't wait until all is cleared away.
+                self.offer = None;
+            }
             self.job.output.remove_placeholder().await;
         }
         // What the hook is to hear. It hears at once what the worker itself has said.
@@ -534,7 +543,7 @@ impl Stream<'_> {
         if let (false, Outcome::Ended(ending)) = (outcome.is_over(), &outcome) {
             tell(&mut self.hook, ending.clone()).await;
         }
-        if let (Some(offer), Outcome::Ended(Ending::Complete)) = (&self.offer, &outcome) {
+        if let (Some(offer), Some(Ending::Complete)) = (&self.offer, outcome.said(last.as_ref())) {
             offer.complete();
         }
         let why = outcome.complaint(last.as_ref(), &death);
@@ -563,10 +572,18 @@ impl Stream<'_> {
 
     fn log_end(&self, how: &'static str, why: Option<String>) {
         let (frames, segments, speed) = self.entry.with(|record| {
-            (record.progress.frames, record.segments, (record.speed() * 100.0).round() / 100.0)
+            (
+                record.progress.frames,
+                record.segments,
+                (record.overall_speed() * 100.0).round() / 100.0,
+            )
         });
         let seconds = self.arrived.elapsed().as_secs_f64();
         info!(how, frames, segments, speed, seconds, "ended");
+        if let Some(Declined { label, reason }) = &self.declined {
+            self.context.metrics.declined(label);
+            return self.entry.ended("declined", Some(reason.clone()));
+        }
         self.context.metrics.stream_ended(how);
         self.entry.ended(how, why);
     }

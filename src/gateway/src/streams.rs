@@ -3,13 +3,15 @@
 //! Invariant: a stream is in the table exactly as long as its `Entry` lives, so that the list
 //! and the per-stream metrics can't outlive it.
 
+mod date;
 mod ended;
 mod line;
+mod pace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use ffmpeg_args::{Location, Scale, Transcode, VideoAction, VideoCodec};
 use gpu::ReasonKind;
@@ -23,9 +25,11 @@ use crate::first_message::Declined;
 use crate::gpu_time::GpuTime;
 use crate::output::OutputKey;
 use crate::schedule::{Device, Runner};
+use date::rfc3339;
 pub use ended::EndedLine;
 pub use line::StreamLine;
 pub(crate) use line::shares;
+use pace::Pace;
 
 /// Where a stream is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,6 +120,7 @@ pub(crate) struct Record {
     /// The hook's process.
     pub hook_pid: Option<u32>,
     key: OutputKey,
+    pace: Pace,
     viewer: Viewer,
     /// Length of a segment; of one file, as much as a player wants at once.
     segment: Duration,
@@ -142,11 +147,17 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 /// Grants that differ by less aren't worth a message.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
 
+/// The name of the first input's file without its extension.
+pub(crate) fn item_of(transcode: &Transcode) -> String {
+    let input = transcode.inputs.first().map(|input| input.location.to_string());
+    let input = PathBuf::from(input.unwrap_or_default());
+    input.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 impl Record {
     pub(crate) fn new(transcode: &Transcode, key: OutputKey, hook_pid: Option<u32>) -> Self {
         let input = transcode.inputs.first().map(|input| input.location.to_string());
         let input = PathBuf::from(input.unwrap_or_default());
-        let item = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let output = transcode.output.path();
         let segments = transcode.output.hls();
         let action = transcode.video.as_ref().map(|video| &video.action);
@@ -169,7 +180,7 @@ impl Record {
             }
         };
         Self {
-            item,
+            item: item_of(transcode),
             input: input.to_string_lossy().into_owned(),
             output: output.to_string_lossy().into_owned(),
             source: None,
@@ -191,6 +202,7 @@ impl Record {
             worker_pid: None,
             hook_pid,
             key,
+            pace: Pace::default(),
             viewer: Viewer::default(),
             segment: segments
                 .map_or(PIECE, |output| Duration::from_secs_f64(output.segment_seconds)),
@@ -225,6 +237,9 @@ impl Record {
         self.held = horizon
             .filter(|horizon| *horizon <= produced)
             .map(|_| *self.held.get_or_insert((now, produced)));
+        if self.held.is_some() {
+            self.pace.hold();
+        }
         let least = self.held.and_then(|(since, then)| {
             (now - since).checked_sub(STANDSTILL).map(|passed| then + passed)
         });
@@ -248,7 +263,10 @@ impl Record {
         self.description = Some(format!("the segments of {producer}"));
         self.node = None;
         self.reason = None;
-        self.state = State::Running;
+        // One that is paused stays so, whoever it follows.
+        if self.state == State::Starting {
+            self.state = State::Running;
+        }
     }
 
     /// Has, or will have, a worker of its own again.
@@ -307,8 +325,31 @@ impl Record {
         }
     }
 
-    /// Media time over wall time without pauses.
+    /// Jellyfin pauses it.
+    pub(crate) fn pause(&mut self) {
+        self.state = State::Paused;
+        self.pace.hold();
+    }
+
+    /// Jellyfin lets it go on; what didn't run yet doesn't now.
+    pub(crate) fn resume(&mut self) {
+        if self.state == State::Paused {
+            self.state = if self.backend.is_some() { State::Running } else { State::Starting };
+        }
+    }
+
+    /// Media time over wall time, of the last 20 seconds in which it was neither held nor paused.
     pub(crate) fn speed(&self) -> f64 {
+        self.pace.speed().unwrap_or_else(|| self.average())
+    }
+
+    /// The same of all its life.
+    pub(crate) fn overall_speed(&self) -> f64 {
+        self.pace.overall().unwrap_or_else(|| self.average())
+    }
+
+    /// As the worker has it, for what is too short to be seen from here.
+    fn average(&self) -> f64 {
         if self.progress.elapsed_us == 0 {
             return 0.0;
         }
@@ -327,6 +368,8 @@ impl Record {
     /// Notes how far the worker is.
     pub(crate) fn progress(&mut self, progress: Progress) {
         self.progress = progress;
+        let held = self.is_held() || self.state == State::Paused;
+        self.pace.report(Duration::from_micros(progress.position_us), held, Instant::now());
         if !self.segmented && progress.position_us > 0 {
             self.viewer.as_of.get_or_insert_with(Instant::now);
         }
@@ -373,8 +416,7 @@ struct Table {
 
 impl Table {
     /// Keeps what is worth knowing of a stream that has ended.
-    fn keep(&mut self, id: Option<StreamId>, record: &Record) {
-        let Some(line) = EndedLine::new(id, record) else { return };
+    fn keep(&mut self, line: EndedLine) {
         if self.ended.len() == ended::KEPT {
             self.ended.pop_front();
         }
@@ -389,13 +431,11 @@ impl Streams {
 
     /// Takes a stream in, unless `limit` (0: none) streams run already. Those that are being
     /// cleared away don't count: a seek ends one stream and starts another in the same moment.
-    pub(crate) fn enter(&self, mut record: Record, limit: usize) -> Result<Entry, Declined> {
+    pub(crate) fn enter(&self, record: Record, limit: usize) -> Result<Entry, Declined> {
         let mut table = self.lock();
         let running = table.records.values().filter(|r| r.state != State::Ending).count();
         if limit > 0 && running >= limit {
             let reason = format!("{running} streams run, streams.max_streams is {limit}");
-            record.end = Some(("declined", Some(reason.clone())));
-            table.keep(None, &record);
             return Err(Declined::new(Declined::MAX_STREAMS, reason));
         }
         table.last += 1;
@@ -451,6 +491,11 @@ impl Streams {
         self.lock().records.iter_mut().map(|(id, record)| StreamLine::new(*id, record)).collect()
     }
 
+    /// Notes a job that was left to the hook's ffmpeg before it was a stream.
+    pub(crate) fn declined(&self, item: String, reason: &str) {
+        self.lock().keep(EndedLine::declined(item, reason));
+    }
+
     /// The streams that ended last, the latest first.
     pub(crate) fn ended(&self) -> Vec<EndedLine> {
         self.lock().ended.iter().rev().cloned().collect()
@@ -491,49 +536,18 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut table = self.streams.lock();
-        if let Some(record) = table.records.remove(&self.id) {
-            table.keep(Some(self.id), &record);
+        let record = table.records.remove(&self.id);
+        if let Some(line) = record.and_then(|record| EndedLine::new(self.id, &record)) {
+            table.keep(line);
         }
         drop(table);
         self.streams.shared.left.notify_waiters();
     }
 }
 
-/// Seconds of UTC as in RFC 3339. The date is computed in the calendar's 400-year eras, with years
-/// that begin in March so that the leap day comes last.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // 0000-03-01 is 719468 days before 1970-01-01.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        let check = |seconds, expect: &str| {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expect);
-        };
-        check(0, "1970-01-01T00:00:00Z");
-        check(951_782_399, "2000-02-28T23:59:59Z");
-        check(951_782_400, "2000-02-29T00:00:00Z");
-        check(1_709_251_199, "2024-02-29T23:59:59Z");
-        check(1_735_689_600, "2025-01-01T00:00:00Z");
-        check(4_107_542_400, "2100-03-01T00:00:00Z");
-    }
 
     #[test]
     fn a_viewer_watches_at_normal_speed_and_not_ahead() {

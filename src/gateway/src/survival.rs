@@ -96,6 +96,15 @@ impl Survival {
         self.resumption.state.as_ref().map(|_| &self.resumption)
     }
 
+    /// Media time before it.
+    pub(crate) fn position(&self) -> Duration {
+        self.resumption().map_or(Duration::ZERO, |resumption| {
+            let seconds = |(ticks, rate): (u64, u32)| ticks as f64 / f64::from(rate.max(1));
+            let whole: f64 = resumption.lengths().map(seconds).sum();
+            Duration::try_from_secs_f64(whole).unwrap_or_default()
+        })
+    }
+
     /// What of an allowance is left for this stream.
     ///
     /// # Errors

@@ -17,8 +17,9 @@ use crate::connection::{Connection, ConnectionError};
 use crate::ending::LAST_MESSAGE;
 use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
+use crate::gpu_time::GpuTime;
 use crate::gpus::Allowance;
-use crate::streams::{Entry, State};
+use crate::streams::Entry;
 use crate::survival::Survival;
 use crate::worker::Worker;
 
@@ -65,6 +66,9 @@ pub(crate) async fn take(
                 entry.with(|record| {
                     record.worker_pid = Some(worker.pid());
                     record.node = allowance.devices.first().map(|device| device.node.clone());
+                    // Its counters begin at zero, and the media behind what is written.
+                    record.account.another_worker(survival.position().as_secs_f64());
+                    record.gpu_time = GpuTime::default();
                 });
                 return Ok((worker, allowance));
             }
@@ -189,8 +193,8 @@ fn hear_waiting(
 /// Notes that Jellyfin pauses or goes on.
 pub(crate) fn note(entry: &Entry, control: Control) {
     entry.with(|record| match control {
-        Control::Pause => record.state = State::Paused,
-        Control::Resume => record.state = State::Running,
+        Control::Pause => record.pause(),
+        Control::Resume => record.resume(),
         Control::Quit => {}
     });
 }

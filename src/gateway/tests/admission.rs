@@ -109,6 +109,26 @@ fn names_must_not_lead_out_of_the_directory() {
         assert!(hook.declined().contains("no bare name"));
     }
     gateway.metric("rendergate_declined_total{reason=\"names\"} 3");
+    let status = gateway.json("/v1/status");
+    let ended = status["ended"].as_array().unwrap();
+    assert_eq!(ended.len(), 3, "{status}");
+    for line in ended {
+        assert_eq!(
+            (line["how"].as_str(), line["item"].as_str()),
+            (Some("declined"), Some("in put"))
+        );
+        assert!(line["why"].as_str().unwrap().contains("no bare name"), "{line}");
+    }
+}
+
+#[test]
+fn a_question_in_another_protocol_is_no_job() {
+    let gateway = Gateway::ready("");
+    let mut hook = Hook::connect(&gateway.socket());
+    hook.channel.send(&HookToGateway::Driver { protocol: PROTOCOL + 1 }, &[]).unwrap();
+    assert!(hook.declined().contains("protocol"));
+    gateway.metric("rendergate_bad_connections_total{reason=\"protocol\"} 1");
+    gateway.metric("rendergate_declined_total{reason=\"protocol\"} 0");
 }
 
 #[test]

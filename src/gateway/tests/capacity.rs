@@ -77,7 +77,13 @@ fn streams_give_way_in_order_until_there_is_no_room() {
     let (fault, reason) = refused.failed();
     assert_eq!(fault, Fault::Gateway);
     assert!(reason.contains("no room") && reason.contains("renderD200 is full"), "{reason}");
+    // Once, as what it was: its hook runs ffmpeg.
     gateway.metric("rendergate_declined_total{reason=\"capacity\"} 1");
+    gateway.metric("rendergate_streams_ended_total{how=\"failed_gateway\"} 0");
+    let ended = &gateway.json("/v1/status")["ended"];
+    assert_eq!(ended.as_array().unwrap().len(), 1, "{ended}");
+    assert_eq!(ended[0]["how"], "declined");
+    assert!(ended[0]["why"].as_str().unwrap().contains("no room"), "{ended}");
     for (step, times) in
         [("other_device", 2), ("faster_preset", 4), ("software", 2), ("local_ffmpeg", 1)]
     {
@@ -182,4 +188,66 @@ fn a_newer_calibration_isnt_overwritten() {
     let kept: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(kept["calibrated"], 1_700_000_000_u64);
     assert_eq!(kept["devices"]["processor"]["tasks"][0]["seconds"]["cpu"], 0.125);
+}
+
+#[test]
+fn what_a_lost_worker_took_is_not_subtracted_from_the_next_ones() {
+    let gateway = Gateway::ready("");
+    // Three times as long as the first, so that it catches up with its counters.
+    let mut hook = gateway.hook("cpu=300,every=3,exit=20,until=1,segments=80");
+    hook.accepted();
+    assert_eq!(hook.ended(), session::Ending::Complete);
+    gateway.idle();
+    gateway.has_learnt(0.1);
+}
+
+#[test]
+fn a_gateway_that_cant_keep_what_it_learns_says_so_once_and_learns() {
+    let newer = "{\"version\": 77}";
+    for what in ["a folder in the file's place", "a file in the folder's place", "no way aside"] {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        match what {
+            "a folder in the file's place" => fs::create_dir_all(state.join("costs.json")).unwrap(),
+            "a file in the folder's place" => fs::write(&state, "").unwrap(),
+            _ => {
+                fs::create_dir_all(state.join("costs.json.aside")).unwrap();
+                fs::write(state.join("costs.json"), newer).unwrap();
+            }
+        }
+        let variables = [("STATE_DIRECTORY", state.to_str().unwrap())];
+        let setup = Setup { variables: &variables, toml: "" };
+        let mut gateway = Gateway::start_in(folder, &setup);
+        // Each has it try to keep what it has learnt; so does its end.
+        for _ in 0..2 {
+            let mut hook = gateway.hook("cpu=300,every=1,segments=20");
+            hook.accepted();
+            assert_eq!(hook.ended(), session::Ending::Complete);
+            gateway.idle();
+        }
+        gateway.has_learnt(0.1);
+        assert!(gateway.terminate().success(), "{what}");
+        let log = gateway.log.lock().unwrap().join("\n");
+        let said = log.matches("learnt, but not kept").count();
+        assert_eq!(said, 1, "{what}\n{log}");
+        assert!(log.contains("costs.json") && log.contains("state.directory"), "{what}\n{log}");
+        if what == "no way aside" {
+            let kept = gateway.folder.path().join("state/costs.json");
+            assert_eq!(fs::read_to_string(kept).unwrap(), newer);
+        }
+    }
+}
+
+#[test]
+fn costs_that_are_at_their_end_are_still_learnt() {
+    let mut most = costs();
+    for task in most["devices"]["processor"]["tasks"].as_array_mut().unwrap() {
+        task["samples"] = json!(u32::MAX);
+    }
+    let gateway = gateway(&most.to_string(), "[admission]\nenabled = false\n");
+    let mut hook = gateway.hook("cpu=300,every=1,segments=20");
+    hook.accepted();
+    assert_eq!(hook.ended(), session::Ending::Complete);
+    let samples = &gateway.json("/v1/capacity")["devices"][0]["tasks"][0]["samples"];
+    assert_eq!(*samples, json!(u32::MAX));
 }

@@ -136,3 +136,142 @@ fn another_film_or_another_plan_is_another_stream() {
     again.accepted();
     assert_ne!(runs(&mut again), "shared");
 }
+
+#[test]
+fn what_another_viewer_had_made_is_not_what_a_worker_makes() {
+    let gateway = sharing();
+    let script = "cpu=300,every=5,segments=200";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    let mut second = viewer(&gateway, script, "bbb");
+    second.accepted();
+    second.segment(105);
+    drop(first);
+    assert_eq!(second.ended(), Ending::Complete);
+    gateway.idle();
+    gateway.has_learnt(0.1);
+}
+
+#[test]
+fn who_waits_for_the_first_segment_of_a_paused_viewer_gets_a_worker() {
+    let gateway = sharing();
+    let script = "every=600000";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    assert_eq!(runs(&mut first), "fake");
+    first.control(Control::Pause);
+    let mut second = viewer(&gateway, script, "bbb");
+    let stream = second.accepted();
+    assert_eq!(runs(&mut second), "fake");
+    assert!(gateway.worker_of(stream).is_some());
+}
+
+#[test]
+fn a_late_viewer_is_heard_between_two_segments() {
+    let gateway = sharing();
+    let script = "every=0,segments=600";
+    let mut first = viewer(&gateway, &format!("{script},linger"), "aaa");
+    first.accepted();
+    first.segment(500);
+    let mut second = viewer(&gateway, &format!("{script},linger"), "bbb");
+    second.control(Control::Quit);
+    assert_eq!(second.ended(), Ending::Quit);
+    let copied = segments(&gateway, "bbb").len();
+    assert!(copied < 100, "{copied} segments were copied for somebody who has gone");
+}
+
+#[test]
+fn whoever_follows_a_stream_that_fails_is_told_of_his_own_end_once() {
+    let gateway = sharing();
+    let script = "every=200,exit=2,later=0,device";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(5);
+    let mut second = viewer(&gateway, script, "bbb");
+    second.accepted();
+    second.segment(6);
+    for hook in [&mut first, &mut second] {
+        assert_eq!(hook.failed().0, session::Fault::Device);
+        assert_eq!(hook.next(), None);
+    }
+    gateway.idle();
+    gateway.metric("rendergate_streams_ended_total{how=\"failed_device\"} 2");
+    assert_eq!(gateway.json("/v1/status")["ended"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_paused_viewer_stays_paused_whoever_is_followed() {
+    let gateway = sharing();
+    let script = "every=15";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(6);
+    let mut others = ["bbb", "ccc"].map(|name| viewer(&gateway, script, name));
+    let ids = others.each_mut().map(|hook| hook.accepted().to_string());
+    others.iter_mut().for_each(|hook| hook.segment(6));
+    others.iter().for_each(|hook| hook.control(Control::Pause));
+    let lines = || ids.each_ref().map(|id| line(&gateway, id));
+    until("they are paused", || lines().iter().all(|line| line["state"] == "paused"));
+    drop(first);
+    // One of them has a worker, and the other follows that one.
+    until("the other is followed", || {
+        let lines = lines();
+        let description = |at: usize| lines[at]["description"].as_str().unwrap_or_default();
+        (0..2).any(|at| description(1 - at) == format!("the segments of {}", ids[at]))
+    });
+    assert!(lines().iter().all(|line| line["state"] == "paused"), "{:?}", lines());
+    others.iter().for_each(|hook| hook.control(Control::Resume));
+    others.iter_mut().for_each(|hook| hook.segment(60));
+}
+
+fn line(gateway: &Gateway, id: &str) -> serde_json::Value {
+    let streams = gateway.json("/v1/streams");
+    let mut lines = streams.as_array().unwrap().iter();
+    lines.find(|line| line["id"] == id).cloned().unwrap_or_default()
+}
+
+#[test]
+fn who_quits_as_he_takes_over_is_told_so_once() {
+    for _ in 0..5 {
+        let gateway = sharing();
+        let script = "every=20";
+        let mut first = viewer(&gateway, script, "aaa");
+        first.accepted();
+        first.segment(6);
+        let mut second = viewer(&gateway, script, "bbb");
+        second.accepted();
+        second.segment(6);
+        drop(first);
+        second.control(Control::Quit);
+        assert_eq!(second.ended(), Ending::Quit);
+        assert_eq!(second.next(), None);
+        gateway.idle();
+        gateway.metric("rendergate_streams_ended_total{how=\"quit\"} 1");
+        assert!(segments(&gateway, "bbb").iter().all(|(_, bytes)| !bytes.is_empty()));
+    }
+}
+
+#[test]
+fn a_late_viewer_is_told_of_what_he_has() {
+    let gateway = sharing();
+    let script = "every=2,segments=400";
+    let mut first = viewer(&gateway, script, "aaa");
+    first.accepted();
+    first.segment(200);
+    let mut second = viewer(&gateway, script, "bbb");
+    second.accepted();
+    let (mut complete, mut position) = (0, 0);
+    let ending = loop {
+        match second.next().unwrap() {
+            GatewayToHook::SegmentComplete { .. } => complete += 1,
+            GatewayToHook::Progress(progress) => {
+                assert!(progress.position_us >= position, "{progress:?} after {position}");
+                position = progress.position_us;
+                assert!(position <= complete * 3_000_000, "{progress:?} of {complete} segments");
+            }
+            GatewayToHook::Ended(ending) => break ending,
+            _ => {}
+        }
+    };
+    assert_eq!((ending, complete, position), (Ending::Complete, 400, 1_200_000_000));
+}

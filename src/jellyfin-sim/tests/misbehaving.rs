@@ -1,7 +1,6 @@
 //! Writers that break the contract on purpose: each must be noticed.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,8 +28,11 @@ start=$2
 "#,
         out = out.display()
     );
-    fs::write(&program, text).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: what a child of another test still has open can't be run.
+    let source = program.with_extension("source");
+    fs::write(&source, text).unwrap();
+    let installed = std::process::Command::new("install").args([&source, &program]).status();
+    assert!(installed.unwrap().success());
     let command = Template {
         kind: Kind::Software,
         container: Container::Ts,

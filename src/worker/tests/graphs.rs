@@ -288,26 +288,13 @@ fn turned_on_a_gpu() {
 
 const HEVC10: (&str, Option<(u32, u32)>) = ("video/x-h265, profile=main-10", Some((3840, 2160)));
 
-fn tone_map(from: HdrTransfer, curve: ToneCurve) -> ToneMap {
-    ToneMap {
-        from,
-        curve,
-        peak: None,
-        desaturation: None,
-        parameter: None,
-        mode: None,
-        brightness: None,
-        contrast: None,
-    }
-}
-
 #[test]
 fn tones_mapped_by_the_driver() {
     let graph = |device: &gpu::Device, turn, brightness| {
         graph_turned(device, HEVC10, turn, |plan| {
             let encode = encode_of(plan);
             encode.encoder_params.clear();
-            let map = tone_map(HdrTransfer::Pq, ToneCurve::Driver);
+            let map = ToneMap::new(HdrTransfer::Pq, ToneCurve::Driver);
             encode.tone_map = Some(ToneMap { brightness, ..map });
         })
     };
@@ -336,18 +323,18 @@ fn tones_mapped_between_two_halves_of_a_gpu() {
     };
     let mut decodes = processing_device();
     decodes.abilities.remove(&gpu::Operation::EncodeH264);
-    let by_driver = tone_map(HdrTransfer::Pq, ToneCurve::Driver);
+    let by_driver = ToneMap::new(HdrTransfer::Pq, ToneCurve::Driver);
     let with_settings = ToneMap {
         peak: Some(100.0),
         desaturation: Some(0.0),
         mode: Some("rgb".into()),
-        ..tone_map(HdrTransfer::Pq, ToneCurve::Bt2390)
+        ..ToneMap::new(HdrTransfer::Pq, ToneCurve::Bt2390)
     };
     insta::assert_snapshot!(under_titles(vec![
         ("a driver without", mapped(&device(), by_driver.clone())),
         ("another curve", mapped(&processing_device(), with_settings)),
-        ("HLG", mapped(&processing_device(), tone_map(HdrTransfer::Hlg, ToneCurve::Driver))),
-        ("encoded in software", mapped(&decodes, tone_map(HdrTransfer::Pq, ToneCurve::Hable))),
+        ("HLG", mapped(&processing_device(), ToneMap::new(HdrTransfer::Hlg, ToneCurve::Driver))),
+        ("encoded in software", mapped(&decodes, ToneMap::new(HdrTransfer::Pq, ToneCurve::Hable))),
     ]));
 }
 
@@ -371,7 +358,7 @@ fn subtitles_last_before_the_encoder() {
     };
     let mut decodes = device();
     decodes.abilities.remove(&gpu::Operation::EncodeH264);
-    let driver = tone_map(HdrTransfer::Pq, ToneCurve::Driver);
+    let driver = ToneMap::new(HdrTransfer::Pq, ToneCurve::Driver);
     let software = graph(|plan| {
         plan.audio = None;
         burnt(encode_of(plan));

@@ -252,16 +252,7 @@ fn damaged_lines_cost_no_more_than_themselves() {
 /// run gives without them.
 #[test]
 fn behind_a_turn_and_a_tone_mapping() {
-    let tones = ToneMap {
-        from: HdrTransfer::Pq,
-        curve: ToneCurve::Driver,
-        peak: None,
-        desaturation: None,
-        parameter: None,
-        mode: None,
-        brightness: None,
-        contrast: None,
-    };
+    let tones = ToneMap::new(HdrTransfer::Pq, ToneCurve::Driver);
     let upright = [190, 54, 25, 426 - 56];
     let wide = [188, 50, 119, 240 - 50];
     // As short as may be: tones are mapped slowly by a build for debugging.

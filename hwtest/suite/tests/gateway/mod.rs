@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -279,8 +279,10 @@ fn worker(folder: &Path, machine: &VirtualMachine) -> PathBuf {
         fault = fault.display(),
         worker = built("rendergate-worker").display(),
     ));
-    fs::write(&program, text).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: what a child of another test still has open can't be run.
+    let source = program.with_extension("source");
+    fs::write(&source, text).unwrap();
+    assert!(Command::new("install").args([&source, &program]).status().unwrap().success());
     program
 }
 

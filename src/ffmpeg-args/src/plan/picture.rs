@@ -174,6 +174,22 @@ pub struct ToneMap {
     pub contrast: Option<f64>,
 }
 
+impl ToneMap {
+    /// One of which no more is said: the rest is left to the filter.
+    pub fn new(from: HdrTransfer, curve: ToneCurve) -> Self {
+        Self {
+            from,
+            curve,
+            peak: None,
+            desaturation: None,
+            parameter: None,
+            mode: None,
+            brightness: None,
+            contrast: None,
+        }
+    }
+}
+
 /// Transfer of an HDR source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -190,16 +190,8 @@ impl Recipe {
 
     fn expected_tone_map(&self, backend: Backend, tone: &Tone) -> ToneMap {
         let number = |text: &str| text.parse::<f64>().expect("a number");
-        let mut map = ToneMap {
-            from: if tone.hlg { HdrTransfer::Hlg } else { HdrTransfer::Pq },
-            curve: ToneCurve::Driver,
-            peak: None,
-            desaturation: None,
-            parameter: None,
-            mode: None,
-            brightness: None,
-            contrast: None,
-        };
+        let from = if tone.hlg { HdrTransfer::Hlg } else { HdrTransfer::Pq };
+        let mut map = ToneMap::new(from, ToneCurve::Driver);
         if self.maps_by_driver(backend).is_some() {
             let always = matches!(self.version, Version::V10_8 | Version::V10_9);
             map.brightness =

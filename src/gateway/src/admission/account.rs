@@ -62,12 +62,20 @@ impl Account {
         self.placed = Some(placed);
     }
 
+    /// Another worker has the stream, so many seconds of media into it. Its counters begin at zero: what
+    /// the one before has taken is none of its, nor is the media that is there already.
+    pub(crate) fn another_worker(&mut self, media: f64) {
+        self.now = Totals { media, ..Totals::default() };
+        self.sampled = self.now.clone();
+        (self.placed, self.heard) = (None, None);
+    }
+
     /// The worker's processor time.
     pub(crate) fn cpu(&mut self, seconds: f64) {
         self.now.cpu = self.now.cpu.max(seconds);
     }
 
-    /// How far it is. `sharing` is how many streams its GPU works for, if it is at work for this one,
+    /// How far the worker is, in seconds of media. `sharing` is how many streams its GPU works for, if it is at work for this one,
     /// and not held.
     pub(crate) fn progress(&mut self, media: f64, sharing: Option<usize>, now: Instant) {
         let before = self.heard.replace(now);

@@ -197,7 +197,7 @@ impl Cost {
     /// Moves towards a sample.
     fn take(&mut self, sample: BTreeMap<String, Sample>) {
         for (class, Sample { seconds, says }) in sample {
-            let weight = (1.0 / f64::from(self.samples + 1)).max(LEAST_WEIGHT) * says;
+            let weight = (1.0 / (f64::from(self.samples) + 1.0)).max(LEAST_WEIGHT) * says;
             if !seconds.is_finite() {
                 continue;
             }

@@ -91,12 +91,18 @@ impl Admission {
         file: Option<StateFile>,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
-        let kept = file.as_ref().map(StateFile::read).unwrap_or_default();
+        let read = |file: &StateFile| {
+            file.read().inspect_err(|error| file.complain(error)).unwrap_or_default()
+        };
+        let kept = file.as_ref().map(read).unwrap_or_default();
         match &file {
             Some(file) => debug!(
                 path = %file.path().display(), devices = kept.costs.devices.len(), "costs of streams"
             ),
-            None => warn!("no directory for state can be written: what streams cost isn't kept"),
+            None => warn!(
+                "what streams cost isn't kept beyond the gateway's end: none of the usual folders for \
+                 state can be written; name one (state.directory)"
+            ),
         }
         Ok(Self {
             settings,
@@ -169,8 +175,8 @@ impl Admission {
         Ok(Verdict { option, reason })
     }
 
-    /// A stream has come further.
-    pub(crate) fn progress(&self, streams: &Streams, entry: &Entry) {
+    /// A stream's worker has come so far, in seconds of media.
+    pub(crate) fn progress(&self, streams: &Streams, entry: &Entry, media: f64) {
         let node = entry.with(|record| record.node.clone());
         let sharing = node.map(|node| {
             let mut sharing = 0;
@@ -182,16 +188,14 @@ impl Admission {
         });
         entry.with(|record| {
             let sharing = sharing.filter(|_| record.is_at_work());
-            let media = record.progress.position_us as f64 / 1e6;
             record.account.progress(media, sharing, Instant::now());
             self.learn(record, false);
         });
     }
 
-    /// A stream is over.
+    /// A stream's worker is gone.
     pub(crate) fn ended(&self, entry: &Entry) {
         entry.with(|record| {
-            record.account.progress(record.progress.position_us as f64 / 1e6, None, Instant::now());
             self.learn(record, true);
             record.account.placed = None;
         });
@@ -259,7 +263,10 @@ impl Admission {
     /// Writes down what is known. May wait for a disk.
     pub(crate) fn save(&self) {
         let Some(file) = &self.file else { return };
-        let on_disk = file.read();
+        let on_disk = match file.read() {
+            Ok(on_disk) => on_disk,
+            Err(error) => return file.complain(&error),
+        };
         let kept = {
             let mut known = self.lock();
             if on_disk.calibrated > known.kept.calibrated {
@@ -269,7 +276,7 @@ impl Admission {
             known.kept.clone()
         };
         if let Err(error) = file.write(&kept) {
-            warn!(path = %file.path().display(), %error, "what streams cost can't be kept");
+            file.complain(&error);
         }
     }
 

@@ -1,7 +1,5 @@
 //! Probe processes that misbehave, and the table.
 
-use std::os::unix::fs::PermissionsExt;
-
 use gpu::{Entry, Entrypoint, PciId, Processing};
 
 use super::*;
@@ -10,8 +8,11 @@ use super::*;
 fn prober(script: &str) -> (Prober, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("worker");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    // Written by another process: what a child of another test still has open can't be run.
+    let source = folder.path().join("source");
+    std::fs::write(&source, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let installed = std::process::Command::new("install").args([&source, &program]).status();
+    assert!(installed.unwrap().success());
     let limits = Limits { ask: Duration::from_secs(20), trial: Duration::from_secs(2) };
     (Prober { program, registry: None, environment: None, limits, progress: false }, folder)
 }

@@ -11,7 +11,7 @@ use crate::ending::{LAST_MESSAGE, tell};
 use crate::first_message::{Declined, Job};
 use crate::follow::{Begun, begin};
 use crate::gateway::Context;
-use crate::streams::Entry;
+use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
 use crate::taking::{Waited, decline, take};
 
@@ -30,8 +30,8 @@ pub(crate) async fn start<'a>(
     if accepted {
         let first = survival.next();
         let count = segments.len() as u64;
-        for (number, segment) in (first..).zip(segments) {
-            survival.complete(number, segment);
+        for (number, segment) in (first..).zip(segments.each()) {
+            survival.complete(number, segment.into());
         }
         let progress = entry.with(|record| record.progress);
         told = Told::of_followed(
@@ -62,14 +62,23 @@ pub(crate) async fn start<'a>(
                 survival,
                 told,
                 offer,
+                declined: None,
             };
             stream.tell_bars();
             Some(stream)
         }
-        Err(Waited::Declined(Declined { reason, .. })) if accepted => {
-            warn!(reason, "no worker can go on");
-            context.metrics.stream_ended("failed_gateway");
-            entry.ended("failed_gateway", Some(reason.clone()));
+        Err(Waited::Declined(Declined { label, reason })) if accepted => {
+            entry.with(|record| record.state = State::Ending);
+            // Without a segment its hook runs ffmpeg all the same.
+            if told.segments() == 0 {
+                info!(reason, "declined");
+                context.metrics.declined(label);
+                entry.ended("declined", Some(reason.clone()));
+            } else {
+                warn!(reason, "no worker can go on");
+                context.metrics.stream_ended("failed_gateway");
+                entry.ended("failed_gateway", Some(reason.clone()));
+            }
             job.output.remove_placeholder().await;
             tell(&mut hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
             None
@@ -82,8 +91,7 @@ pub(crate) async fn start<'a>(
         Err(Waited::Quit) => {
             // Nothing was written, and nothing is wanted.
             info!("quit before it started");
-            context.metrics.stream_ended("quit");
-            job.output.remove_placeholder().await;
+            end(context, &entry, &job, "quit").await;
             let accepted_now = !accepted;
             let accepted = GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
             if accepted_now {
@@ -93,11 +101,27 @@ pub(crate) async fn start<'a>(
             let _ = hook.flush(LAST_MESSAGE).await;
             None
         }
-        Err(Waited::HookGone | Waited::Aborted) => {
+        Err(Waited::HookGone) => {
             info!("the hook went away before a worker was free");
-            job.output.remove_placeholder().await;
-            context.metrics.stream_ended("hook_gone");
+            end(context, &entry, &job, "hook_gone").await;
+            None
+        }
+        Err(Waited::Aborted) => {
+            info!("the gateway stops before a worker was free");
+            end(context, &entry, &job, "aborted").await;
+            if accepted {
+                let reason = "the gateway was told to stop at once".into();
+                tell(&mut hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
+            }
             None
         }
     }
+}
+
+/// Of a stream that had no worker yet, or none any more.
+async fn end(context: &Context, entry: &Entry, job: &Job, how: &'static str) {
+    entry.with(|record| record.state = State::Ending);
+    job.output.remove_placeholder().await;
+    context.metrics.stream_ended(how);
+    entry.ended(how, None);
 }

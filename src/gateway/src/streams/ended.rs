@@ -28,7 +28,7 @@ pub struct EndedLine {
     pub why: Option<String>,
     /// As in `/v1/streams`.
     pub backend: String,
-    /// Media time over wall time without pauses.
+    /// Media time over wall time in which it was neither held nor paused.
     pub speed: f64,
     /// Media time written, in seconds.
     pub position_s: f64,
@@ -41,21 +41,42 @@ pub struct EndedLine {
     pub ended: String,
 }
 
+fn shortened(why: &str) -> String {
+    why.chars().take(REASON_CHARS).collect()
+}
+
 impl EndedLine {
     /// `None` if nothing was noted of its end: it had not begun.
-    pub(super) fn new(id: Option<StreamId>, record: &Record) -> Option<Self> {
-        let (how, why) = record.end.clone()?;
+    pub(super) fn new(id: StreamId, record: &Record) -> Option<Self> {
+        let (how, why) = record.end.as_ref()?;
         Some(Self {
-            id: id.map(|id| id.to_string()),
+            id: Some(id.to_string()),
             item: record.item.clone(),
-            how: how.to_owned(),
-            why: why.map(|why| why.chars().take(REASON_CHARS).collect()),
+            how: (*how).to_owned(),
+            why: why.as_deref().map(shortened),
             backend: record.backend().to_owned(),
-            speed: rounded(record.speed()),
+            speed: rounded(record.overall_speed()),
             position_s: rounded(record.progress.position_us as f64 / 1e6),
             first_segment_s: record.first_segment.map(|took| rounded(took.as_secs_f64())),
             since: rfc3339(record.since),
             ended: rfc3339(SystemTime::now()),
         })
+    }
+
+    /// Of a job that never became a stream.
+    pub(super) fn declined(item: String, why: &str) -> Self {
+        let now = rfc3339(SystemTime::now());
+        Self {
+            id: None,
+            item,
+            how: "declined".into(),
+            why: Some(shortened(why)),
+            backend: "pending".into(),
+            speed: 0.0,
+            position_s: 0.0,
+            first_segment_s: None,
+            since: now.clone(),
+            ended: now,
+        }
     }
 }

@@ -49,7 +49,7 @@ pub struct StreamLine {
     /// It stands still for streams that need it more.
     #[serde(default)]
     pub held: bool,
-    /// Media time over wall time without pauses.
+    /// Media time over wall time, of the last 20 seconds in which it was neither held nor paused.
     pub speed: f64,
     /// Media time written, in seconds from the first frame.
     pub position_s: f64,

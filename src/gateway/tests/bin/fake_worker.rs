@@ -52,6 +52,9 @@ struct Script {
     options: bool,
     /// `mute-end`: exits with status 3 behind the last segment, where it should say that it is over.
     mute_end: bool,
+    /// `cpu=MS`: asks how it is to be run, as one that can go in software alone, and takes so many
+    /// milliseconds of the processor for each segment.
+    cpu_ms: Option<u64>,
     /// `garbage`: sends bytes that are no frame.
     garbage: bool,
 }
@@ -78,6 +81,7 @@ impl Script {
                 "stall" => script.stall_after = Some(value),
                 "options" => script.options = true,
                 "mute-end" => script.mute_end = true,
+                "cpu" => script.cpu_ms = Some(value),
                 "garbage" => script.garbage = true,
                 other => panic!("unknown word {other}"),
             }
@@ -194,7 +198,8 @@ impl Run {
         let sandbox = Sandbox { landlock: None, seccomp: true, missing };
         tell(&self.channel, &WorkerToGateway::Sandboxed(sandbox));
         self.say_waiting();
-        let backend = match self.script.options {
+        self.tell_cpu_time(0);
+        let backend = match self.script.options || self.script.cpu_ms.is_some() {
             true => format!("option-{}", self.ask()?),
             false => "fake".to_owned(),
         };
@@ -250,6 +255,7 @@ impl Run {
             // In a hook's order: it creates the file when it has heard of the segment, from a
             // gateway that has heard of it before.
             self.tell_complete(number, self.script.segments == Some(count + 1));
+            self.tell_cpu_time(count + 1 - before);
             self.placeholder(number + 1);
             let progress = progress_of(count + 1, started);
             tell(&self.channel, &WorkerToGateway::Progress(progress));
@@ -269,7 +275,7 @@ impl Run {
             Work { node: node.map(Into::into), faster, steps: tasks.map(step).into() }
         };
         let [one, two] = ["/dev/dri/renderD200", "/dev/dri/renderD201"].map(Some);
-        let options = vec![
+        let all = vec![
             way(one, "", false),
             way(two, "", false),
             way(one, "7", true),
@@ -277,6 +283,8 @@ impl Run {
             way(None, "veryfast", false),
             way(None, "ultrafast", true),
         ];
+        let software = vec![way(None, "veryfast", false)];
+        let options = if self.script.cpu_ms.is_some() { software } else { all };
         tell(&self.channel, &WorkerToGateway::Options { options });
         loop {
             match self.channel.receive::<GatewayToWorker>() {
@@ -351,6 +359,14 @@ impl Run {
         let state = (!last).then(|| self.own.into());
         let complete = Complete { length: (270_000, 90_000), state, last };
         tell(&self.channel, &WorkerToGateway::SegmentComplete { number, complete });
+    }
+
+    /// After so many segments of its own.
+    fn tell_cpu_time(&self, segments: u64) {
+        if let Some(millis) = self.script.cpu_ms {
+            let cpu_us = millis * 1000 * segments;
+            tell(&self.channel, &WorkerToGateway::CpuTime { cpu_us });
+        }
     }
 
     fn placeholder(&self, number: u64) {

@@ -223,6 +223,17 @@ impl Gateway {
         until("no stream is left", || self.json("/v1/streams").as_array().unwrap().is_empty());
     }
 
+    /// So many seconds of the processor are known to be taken for a second of the fake worker's media,
+    /// which is ten megapixels for each task; a segment more or less at a worker's end is allowed for.
+    #[track_caller]
+    pub fn has_learnt(&self, expect: f64) {
+        let capacity = self.json("/v1/capacity");
+        let tasks = capacity["devices"][0]["tasks"].as_array().unwrap();
+        let cost = |task: &serde_json::Value| task["seconds_per_megapixel"]["cpu"].as_f64();
+        let seconds: f64 = tasks.iter().filter_map(cost).sum::<f64>() * 10.0;
+        assert!((seconds / expect - 1.0).abs() < 0.03, "{seconds}, expected {expect}: {capacity}");
+    }
+
     pub fn worker_of(&self, stream: StreamId) -> Option<u32> {
         let id = stream.to_string();
         let streams = self.json("/v1/streams");

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -60,10 +60,14 @@ impl House {
         self.dir.path().join(name)
     }
 
+    /// A program that can be run at once. It is another process that writes it: a descriptor of ours
+    /// would for a moment be that of every child that another test forks meanwhile, and what
+    /// somebody has open for writing can't be run ("text file busy").
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let (path, source) = (self.path(name), self.path(&format!("{name}.text")));
+        fs::write(&source, text).unwrap();
+        let installed = Command::new("install").args([&source, &path]).status().unwrap();
+        assert!(installed.success(), "{installed}");
         path
     }
 
