@@ -52,16 +52,27 @@ impl SmallDisk {
     /// Outside of [`apart`], or if it can't be mounted, which takes root.
     pub fn over(folder: &Path, bytes: usize, files: usize) -> Self {
         assert!(std::env::var_os(APART).is_some(), "it would stay mounted");
-        // The root folder is one of the files.
-        let options = format!("size={bytes},nr_inodes={},mode=777", files + 1);
+        let disk = Self { folder: folder.to_owned() };
+        disk.mount(&format!("size={bytes},mode=777,{}", holding(files)));
+        disk
+    }
+
+    /// From now on it holds so many files.
+    ///
+    /// # Panics
+    /// If it holds more already.
+    pub fn allow(&self, files: usize) {
+        self.mount(&format!("remount,{}", holding(files)));
+    }
+
+    fn mount(&self, options: &str) {
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "none"])
-            .arg(folder)
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(&self.folder)
             .output()
             .expect("expected mount(8)");
         let complaint = String::from_utf8_lossy(&mounted.stderr);
         assert!(mounted.status.success(), "can't mount a tmpfs (that takes root): {complaint}");
-        Self { folder: folder.to_owned() }
     }
 
     fn ballast(&self) -> PathBuf {
@@ -100,4 +111,9 @@ impl SmallDisk {
     pub fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
+}
+
+/// The option for so many files. The root folder is one more.
+fn holding(files: usize) -> String {
+    format!("nr_inodes={}", files + 1)
 }
