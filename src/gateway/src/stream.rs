@@ -39,6 +39,7 @@ use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
 use crate::gpu_time::GpuTime;
 use crate::gpus::Allowance;
+use crate::room;
 use crate::sharing::Offer;
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
@@ -182,8 +183,9 @@ impl Stream<'_> {
         self.began = Instant::now();
         let running = self.began + duration(self.limits.running_seconds);
         self.deadline = Some((running, Late::Running));
-        // It counts from zero.
+        // It counts from zero, and hasn't met a full disk yet.
         self.entry.with(|record| record.gpu_time = GpuTime::default());
+        room::note(&self.entry, false);
         self.tell_bars();
         Ok(())
     }
@@ -347,6 +349,10 @@ impl Stream<'_> {
                 }
                 return Ok(());
             }
+            WorkerToGateway::Room { waiting } => match room::note(&self.entry, waiting) {
+                Some(line) => GatewayToHook::Log { line },
+                None => return Ok(()),
+            },
             WorkerToGateway::GpuTime { engines, withheld } => {
                 hear_gpu_time(self.context, &self.entry, engines, withheld);
                 return Ok(());

@@ -125,6 +125,8 @@ pub(crate) struct Record {
     live: bool,
     /// Its worker waits for input, or at its horizon.
     pub waits: bool,
+    /// The disk of its output is full, and it waits for room.
+    pub no_room: bool,
     /// Whose segments it takes, if it has no worker of its own.
     follows: Option<StreamId>,
     horizon: watch::Sender<Option<Duration>>,
@@ -200,6 +202,7 @@ impl Record {
                 .iter()
                 .any(|input| matches!(input.location, Location::Network(_))),
             waits: false,
+            no_room: false,
             follows: None,
             horizon: watch::Sender::new(None),
             held: None,
@@ -284,8 +287,9 @@ impl Record {
             watched: produced.saturating_sub(lead),
             segments: if self.segmented { self.segments } else { u64::try_from(pieces).ok()? },
             segment: self.segment,
-            // A server that sends nothing may do so for ever, and nobody else has to wait for it.
-            paused: self.state == State::Paused || self.live && self.waits,
+            // A server that sends nothing may do so for ever, and a disk may stay full: nobody else has to
+            // wait for it.
+            paused: self.state == State::Paused || self.live && self.waits || self.no_room,
             live: self.live,
         })
     }

@@ -14,7 +14,7 @@
 //! - A final name (`{prefix}{n}{suffix}`, the init file, the playlist) only ever appears by rename
 //!   of a complete file; segments appear in order. A progressive file is there from its first byte on,
 //!   and only appended to.
-//! - A full disk is waited out for as long as a [`Patience`] says, in the middle of the write; what was
+//! - A full disk is waited out for as long as a [`Patience`] ([`Room`]) says, in the middle of the write; what was
 //!   fed before goes nowhere else meanwhile.
 //! - Files are reached through the directory's descriptor alone, never by path.
 //! - Two runs of the same job write the same codec headers: no clocks, no random numbers.
@@ -33,6 +33,7 @@ mod matroska;
 mod patience;
 mod playlist;
 mod progressive;
+mod room;
 mod seam;
 mod segmenter;
 mod share;
@@ -45,6 +46,7 @@ pub use error::WriteError;
 pub use interleave::Interleaver;
 pub use patience::Patience;
 pub use progressive::{Progressive, Timing};
+pub use room::{Room, Waiting};
 pub use seam::{Seam, TrackSeam};
 pub use segmenter::{Counters, Event, Segmenter};
 pub use share::Share;

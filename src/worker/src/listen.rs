@@ -9,10 +9,10 @@ use std::sync::mpsc::{SyncSender, channel};
 use std::thread;
 use std::time::Duration;
 
+use hls::Room;
 use session::{Channel, Control, GatewayToWorker};
 
 use crate::reading::Reading;
-use crate::room::Room;
 use crate::run::{Wake, forward};
 
 /// Reads the control socket on a thread of its own. Who waits for a network input is told by its

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use ffmpeg_args::{Input, Location, Output as Planned, Transcode};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use hls::Sample;
+use hls::{Room, Sample};
 use sandbox::{Held, Work};
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, Resumption,
@@ -47,7 +47,7 @@ use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
-use crate::room::Room;
+use crate::room;
 use crate::seam::{Notes, State};
 use crate::source::describe_error;
 use crate::stages::Stages;
@@ -257,7 +257,7 @@ impl Stream {
         let subtitles = subtitles::open(plan, &mut opened)?;
         let readings = read_all(opened.inputs)?;
         // A network input may take its time, in which the viewer may go away.
-        let room = Arc::new(Room::new(Arc::clone(&socket)));
+        let room = room::of_stream(Arc::clone(&socket));
         listen(channel, wake.clone(), readings.clone(), Arc::clone(&room));
         let opening = Opening::report(Arc::clone(&socket), readings.clone());
         let sources = open_sources(pipeline, stages, plan, &readings);
