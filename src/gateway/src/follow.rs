@@ -73,7 +73,6 @@ impl Follower<'_> {
         self.entry.with(|record| record.follow(production.stream));
         let left = self.run(&share, &mut production).await;
         self.entry.with(|record| record.follow_no_more());
-        room::note(self.entry, false);
         match left {
             Left::Over(how) => {
                 self.job.output.remove_placeholder().await;
@@ -193,13 +192,13 @@ impl Follower<'_> {
         loop {
             let message = tokio::select! {
                 biased;
-                done = &mut copying => return Continue(done.map_err(io::Error::other).flatten()),
+                done = &mut copying => {
+                    self.note_room()?;
+                    return Continue(done.map_err(io::Error::other).flatten());
+                }
                 // The sender is in the room, as long as that is here.
                 Ok(()) = self.no_room.changed() => {
-                    let waiting = *self.no_room.borrow_and_update();
-                    if let Some(line) = room::note(self.entry, waiting) {
-                        self.tell(&GatewayToHook::Log { line })?;
-                    }
+                    self.note_room()?;
                     continue;
                 }
                 message = self.hook.receive::<HookToGateway>() => {
@@ -222,6 +221,14 @@ impl Follower<'_> {
             if let Some(message) = message {
                 self.hear(message).await?;
             }
+        }
+    }
+
+    fn note_room(&mut self) -> ControlFlow<Left> {
+        let waiting = *self.no_room.borrow_and_update();
+        match room::note(self.entry, waiting) {
+            Some(line) => self.tell(&GatewayToHook::Log { line }),
+            None => Continue(()),
         }
     }
 

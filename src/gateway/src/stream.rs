@@ -184,8 +184,7 @@ impl Stream<'_> {
         let running = self.began + duration(self.limits.running_seconds);
         self.deadline = Some((running, Late::Running));
         // It counts from zero, and hasn't met a full disk yet.
-        self.entry.with(|record| record.gpu_time = GpuTime::default());
-        room::note(&self.entry, false);
+        self.entry.with(|record| (record.gpu_time, record.no_room) = (GpuTime::default(), false));
         self.tell_bars();
         Ok(())
     }

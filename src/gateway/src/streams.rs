@@ -257,6 +257,7 @@ impl Record {
     /// Has, or will have, a worker of its own again.
     pub(crate) fn follow_no_more(&mut self) {
         self.follows = None;
+        self.no_room = false;
         self.backend = None;
         self.description = None;
         if self.state == State::Running {
