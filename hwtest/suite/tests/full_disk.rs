@@ -13,6 +13,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use gateway::{Node, SEGMENTS, film, machine};
+use hwtest_suite::VirtualMachine;
 use stand::disk::{SmallDisk, apart};
 use stand::output::capture;
 use stand::pause;
@@ -71,8 +72,8 @@ fn waiting(node: &Node) -> usize {
 }
 
 /// A gateway with a viewer who has played all of it, number 0; what that takes.
-fn node_and_bytes() -> (Node, u64) {
-    let node = Node::start(&machine(), "vaapi", "stall_seconds = 3\n");
+fn node_and_bytes(machine: &VirtualMachine) -> (Node, u64) {
+    let node = Node::start(machine, "vaapi", "stall_seconds = 3\n");
     node.plays(&film(), 0);
     let bytes = segments(&node.output(0)).iter().map(|(_, size)| size).sum();
     (node, bytes)
@@ -92,7 +93,7 @@ fn came_out_whole(node: &Node, viewer: usize) {
     let said = node.said(viewer);
     assert!(said.contains("vah264dec") && said.contains("vah264enc"), "not on the GPU: {said}");
     assert!(said.contains("no space left in") && said.contains("there is room again in"), "{said}");
-    assert!(!said.contains("another worker"), "{said}");
+    assert!(!said.contains("another worker"), "{said}\n{}", node.log());
     assert_eq!(node.whole_segments(viewer), SEGMENTS, "{said}");
     assert_eq!(packets(&node.output(0)), packets(&node.output(viewer)));
     assert_eq!(half_written(&node.output(viewer)), 0);
@@ -103,7 +104,8 @@ fn a_stream_waits_for_room_and_goes_on() {
     if !apart("a_stream_waits_for_room_and_goes_on") {
         return;
     }
-    let (node, bytes) = node_and_bytes();
+    let machine = machine();
+    let (node, bytes) = node_and_bytes(&machine);
     let disk = on_a_small_disk(&node, &[1]);
     let mut hooks = begun(&node, &disk, bytes, &[1]);
     node.metric("rendergate_stream_no_room{stream=\"s2\"} 1");
@@ -124,7 +126,8 @@ fn all_streams_on_the_disk_wait_and_go_on() {
     if !apart("all_streams_on_the_disk_wait_and_go_on") {
         return;
     }
-    let (node, bytes) = node_and_bytes();
+    let machine = machine();
+    let (node, bytes) = node_and_bytes(&machine);
     let disk = on_a_small_disk(&node, &[1, 2, 3]);
     let mut hooks = begun(&node, &disk, bytes, &[1, 2, 3]);
     // Somebody deletes a little at a time.
@@ -145,7 +148,8 @@ fn a_viewer_who_leaves_doesnt_wait() {
     if !apart("a_viewer_who_leaves_doesnt_wait") {
         return;
     }
-    let (node, bytes) = node_and_bytes();
+    let machine = machine();
+    let (node, bytes) = node_and_bytes(&machine);
     let disk = on_a_small_disk(&node, &[1]);
     let mut hooks = begun(&node, &disk, bytes, &[1]);
     pause(1000);
@@ -174,7 +178,8 @@ fn a_hook_that_is_killed_takes_its_worker_along() {
     if !apart("a_hook_that_is_killed_takes_its_worker_along") {
         return;
     }
-    let (node, bytes) = node_and_bytes();
+    let machine = machine();
+    let (node, bytes) = node_and_bytes(&machine);
     let disk = on_a_small_disk(&node, &[1]);
     let mut hooks = begun(&node, &disk, bytes, &[1]);
     let worker = node.streams()[0]["worker_pid"].as_u64().unwrap();
