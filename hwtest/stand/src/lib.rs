@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clip;
+pub mod disk;
 pub mod gpu;
 pub mod line;
 pub mod output;

@@ -40,6 +40,8 @@ pub struct Report {
     pub segments: Vec<(u64, Duration)>,
     /// Something was written.
     pub committed: bool,
+    /// That it waits for room on the disk, or does no longer, in order.
+    pub rooms: Vec<bool>,
     /// What held it in, if it said so.
     pub sandbox: Option<Sandbox>,
     /// `vaapi`, `mixed` or `software`.
@@ -200,7 +202,19 @@ impl Run {
     ///
     /// # Panics
     /// If the worker doesn't exit.
-    pub fn finish_with(mut self, mut on_segment: impl FnMut(&mut Self, u64)) -> Report {
+    pub fn finish_with(self, on_segment: impl FnMut(&mut Self, u64)) -> Report {
+        self.finish_hearing(on_segment, |_, _| {})
+    }
+
+    /// The same; `on_room` may answer when it begins and ends to wait for room.
+    ///
+    /// # Panics
+    /// As [`finish_with`](Self::finish_with).
+    pub fn finish_hearing(
+        mut self,
+        mut on_segment: impl FnMut(&mut Self, u64),
+        mut on_room: impl FnMut(&mut Self, bool),
+    ) -> Report {
         let mut report = Report::default();
         while let Some(Received { message, .. }) =
             self.channel.receive::<WorkerToGateway>().unwrap_or(None)
@@ -216,6 +230,10 @@ impl Run {
                     report.backend = backend;
                     report.reason = reason.map(|reason| reason.text);
                     report.description = description;
+                }
+                WorkerToGateway::Room { waiting } => {
+                    report.rooms.push(waiting);
+                    on_room(&mut self, waiting);
                 }
                 WorkerToGateway::Committed => report.committed = true,
                 WorkerToGateway::SegmentComplete { number, complete } => {

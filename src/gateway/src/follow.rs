@@ -12,8 +12,9 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hls::Share;
+use hls::{Room, Share};
 use session::{Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -22,6 +23,7 @@ use crate::connection::Connection;
 use crate::ending::tell;
 use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
+use crate::room;
 use crate::sharing::{Joined, Offer, Production, Segments, Stage};
 use crate::streams::{Entry, State};
 use crate::taking::{note, wait_for};
@@ -47,6 +49,9 @@ struct Follower<'a> {
     copied: f64,
     /// When the hook was last told how far the stream is.
     told: Option<Instant>,
+    /// For the copies, and whether it is waited for.
+    room: Arc<Room>,
+    no_room: watch::Receiver<bool>,
 }
 
 /// What of the producer's progress is in the viewer's hands, of whom so much was copied: neither what
@@ -112,7 +117,9 @@ impl Follower<'_> {
         let names = self.job.transcode.output.hls().ok_or(io::ErrorKind::Unsupported)?;
         let theirs = (production.folder.try_clone()?, production.names.clone());
         let ours = (self.job.output.folder().try_clone()?, names.clone());
-        Ok(Share::new(theirs, ours, self.entry.id().writer_tag(NO_WORKER)))
+        let mut share = Share::new(theirs, ours, self.entry.id().writer_tag(NO_WORKER));
+        share.be_patient(self.room.clone());
+        Ok(share)
     }
 
     async fn run(&mut self, share: &Arc<Share>, production: &mut Production) -> Left {
@@ -160,7 +167,6 @@ impl Follower<'_> {
         let (new, progress, complete, count) = {
             let stage: &Stage = &production.stage.borrow_and_update();
             let new = stage.segments.get(self.segments.len());
-            // Whether its own viewer is still there is then of no consequence.
             // Of a producer whose viewer left behind the last segment nothing is missing.
             let complete = stage.complete || over && stage.segments.ended();
             (new, stage.progress, complete, stage.segments.len())
@@ -175,13 +181,13 @@ impl Follower<'_> {
             }
             let first = self.segments.is_empty();
             let share = Arc::clone(share);
-            let copied = tokio::task::spawn_blocking(move || {
+            let copy = move || {
                 if first {
                     share.init()?;
                 }
-                share.segment(number)
-            });
-            if let Err(error) = copied.await.map_err(io::Error::other).flatten() {
+                share.segment(number).map(|_| ())
+            };
+            if let Err(error) = self.copy(copy).await? {
                 // Its viewer has gone, most likely, and Jellyfin tidies up.
                 warn!(%error, number, "can't take over a segment");
                 return Break(Left::Alone);
@@ -221,12 +227,62 @@ impl Follower<'_> {
             return Continue(behind);
         }
         let share = Arc::clone(share);
-        let written = tokio::task::spawn_blocking(move || share.playlist()).await;
-        if let Err(error) = written.map_err(io::Error::other).flatten() {
+        if let Err(error) = self.copy(move || share.playlist()).await? {
             // Jellyfin makes its own; this one is for people.
             warn!(%error, "can't take over the playlist");
         }
         Break(self.end(Ending::Complete, "complete").await)
+    }
+
+    /// Copies on a thread of its own, which may have to wait for room. Whoever quits meanwhile is heard; what
+    /// isn't whole by then is removed.
+    async fn copy(
+        &mut self,
+        copy: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> ControlFlow<Left, io::Result<()>> {
+        let mut copying = tokio::task::spawn_blocking(copy);
+        let mut quitting = self.context.phase.clone();
+        loop {
+            let message = tokio::select! {
+                biased;
+                done = &mut copying => {
+                    self.note_room()?;
+                    return Continue(done.map_err(io::Error::other).flatten());
+                }
+                // The sender is in the room, as long as that is here.
+                Ok(()) = self.no_room.changed() => {
+                    self.note_room()?;
+                    continue;
+                }
+                message = self.hook.receive::<HookToGateway>() => {
+                    message.ok().flatten().map(|received| received.message)
+                }
+                () = wait_for(&mut quitting, Phase::Quitting) => {
+                    Some(HookToGateway::Control(Control::Quit))
+                }
+            };
+            let stays = [Control::Pause, Control::Resume].map(HookToGateway::Control);
+            if !message.as_ref().is_some_and(|message| stays.contains(message)) {
+                self.room.leave(true);
+                // Half a copy is gone before anybody hears of the end.
+                let _ = copying.await;
+                return match message {
+                    Some(message) => self.hear(message).await.map_continue(Ok),
+                    None => Break(Left::Over("hook_gone")),
+                };
+            }
+            if let Some(message) = message {
+                self.hear(message).await?;
+            }
+        }
+    }
+
+    fn note_room(&mut self) -> ControlFlow<Left> {
+        let waiting = *self.no_room.borrow_and_update();
+        match room::note(self.entry, waiting) {
+            Some(line) => self.tell(&GatewayToHook::Log { line }),
+            None => Continue(()),
+        }
     }
 
     fn tell(&mut self, message: &GatewayToHook) -> ControlFlow<Left> {
@@ -316,9 +372,19 @@ pub(crate) async fn begin(
                 }
                 let segments = &mut begun.segments;
                 let copied = segments.each().map(|segment| segment.seconds()).sum();
-                let told = None;
-                let mut follower =
-                    Follower { context, entry, hook, job, arrived, segments, copied, told };
+                let (room, no_room) = room::for_copies();
+                let mut follower = Follower {
+                    context,
+                    entry,
+                    hook,
+                    job,
+                    arrived,
+                    segments,
+                    copied,
+                    told: None,
+                    room,
+                    no_room,
+                };
                 match follower.follow(production).await {
                     Left::Over(_) => return None,
                     Left::Alone => return Some(begun),

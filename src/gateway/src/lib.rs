@@ -44,6 +44,7 @@ mod page;
 mod peer;
 mod pool;
 pub mod probe;
+mod room;
 mod schedule;
 mod sharing;
 mod socket;

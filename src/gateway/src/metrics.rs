@@ -33,6 +33,7 @@ pub(crate) struct Metrics {
     speed: GaugeVec,
     lead: GaugeVec,
     held: IntGaugeVec,
+    no_room: IntGaugeVec,
     off_gpu: IntGaugeVec,
     engine_seconds: GaugeVec,
     engine_share: GaugeVec,
@@ -154,6 +155,11 @@ impl Metrics {
             held: gauges(
                 "rendergate_stream_held",
                 "1 if the stream stands still for others that need it more, else 0",
+                &["stream"],
+            )?,
+            no_room: gauges(
+                "rendergate_stream_no_room",
+                "1 if the disk of the stream's output is full and it waits for room, else 0",
                 &["stream"],
             )?,
             off_gpu: gauges(
@@ -303,6 +309,7 @@ impl Metrics {
         self.speed.reset();
         self.lead.reset();
         self.held.reset();
+        self.no_room.reset();
         self.off_gpu.reset();
         self.engine_seconds.reset();
         self.engine_share.reset();
@@ -329,6 +336,7 @@ impl Metrics {
             self.speed.with_label_values(&[&id]).set(record.speed());
             self.lead.with_label_values(&[&id]).set(record.lead().as_secs_f64());
             self.held.with_label_values(&[&id]).set(record.is_held().into());
+            self.no_room.with_label_values(&[&id]).set(record.no_room.into());
             if let Some(reason) = record.reason_kind {
                 self.off_gpu.with_label_values(&[backend.as_str(), reason.label()]).inc();
             }

@@ -38,6 +38,7 @@ use crate::ending::{Outcome, conclude, tell};
 use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
 use crate::gpus::Allowance;
+use crate::room;
 use crate::sharing::Offer;
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
@@ -190,6 +191,8 @@ impl Stream<'_> {
         self.began = Instant::now();
         let running = self.began + duration(self.limits.running_seconds);
         self.deadline = Some((running, Late::Running));
+        // It hasn't met a full disk yet.
+        self.entry.with(|record| record.no_room = false);
         self.tell_bars();
         Ok(())
     }
@@ -357,6 +360,10 @@ impl Stream<'_> {
                 }
                 return Ok(());
             }
+            WorkerToGateway::Room { waiting } => match room::note(&self.entry, waiting) {
+                Some(line) => GatewayToHook::Log { line },
+                None => return Ok(()),
+            },
             WorkerToGateway::GpuTime { engines, withheld } => {
                 hear_gpu_time(self.context, &self.entry, engines, withheld);
                 return Ok(());

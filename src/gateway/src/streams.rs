@@ -130,6 +130,8 @@ pub(crate) struct Record {
     live: bool,
     /// Its worker waits for input, or at its horizon.
     pub waits: bool,
+    /// The disk of its output is full, and it waits for room.
+    pub no_room: bool,
     /// Whose segments it takes, if it has no worker of its own.
     follows: Option<StreamId>,
     horizon: watch::Sender<Option<Duration>>,
@@ -212,6 +214,7 @@ impl Record {
                 .iter()
                 .any(|input| matches!(input.location, Location::Network(_))),
             waits: false,
+            no_room: false,
             follows: None,
             horizon: watch::Sender::new(None),
             held: None,
@@ -272,6 +275,7 @@ impl Record {
     /// Has, or will have, a worker of its own again.
     pub(crate) fn follow_no_more(&mut self) {
         self.follows = None;
+        self.no_room = false;
         self.backend = None;
         self.description = None;
         if self.state == State::Running {
@@ -302,8 +306,9 @@ impl Record {
             watched: produced.saturating_sub(lead),
             segments: if self.segmented { self.segments } else { u64::try_from(pieces).ok()? },
             segment: self.segment,
-            // A server that sends nothing may do so for ever, and nobody else has to wait for it.
-            paused: self.state == State::Paused || self.live && self.waits,
+            // A server that sends nothing may do so for ever, and a disk may stay full: nobody else has to
+            // wait for it.
+            paused: self.state == State::Paused || self.live && self.waits || self.no_room,
             live: self.live,
         })
     }

@@ -85,6 +85,7 @@ mod tests {
             video_out: "h264".into(),
             size_out: "source".into(),
             held: false,
+            no_room: false,
             first_segment_s: None,
             gpu_utilization: Default::default(),
             input: "/m/A B.mkv".into(),

@@ -6,7 +6,8 @@ use std::io;
 /// nothing partial does.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// ENOSPC, EDQUOT or EFBIG. Output's fault.
+    /// ENOSPC or EDQUOT for longer than the writer's [`Patience`](crate::Patience), or EFBIG. Output's
+    /// fault.
     #[error("no space left for {name} in the output directory")]
     NoSpace {
         /// The file that was being written.

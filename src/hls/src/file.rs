@@ -6,14 +6,18 @@
 //! segments that stand there, in place, and ends if it may not.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchown, fstat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, Uid, fchown, fstat, ftruncate, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::WriteError;
+use crate::patience::{Impatient, Patience, Wait, is_no_room, with_room};
 
 /// ffmpeg's; the umask takes away what the installation wants.
 pub(crate) const MODE: Mode = Mode::from_raw_mode(0o666);
@@ -25,6 +29,7 @@ const BATCH: usize = 256;
 #[derive(Debug)]
 pub struct Folder {
     directory: OwnedFd,
+    patience: Arc<dyn Patience>,
 }
 
 /// A file under its temporary name.
@@ -34,6 +39,7 @@ pub struct Temporary {
     temporary: String,
     name: String,
     bytes: u64,
+    patience: Arc<dyn Patience>,
 }
 
 /// A file under its final name that somebody reads while it grows.
@@ -42,13 +48,26 @@ pub struct Growing {
     fd: OwnedFd,
     name: String,
     bytes: u64,
+    patience: Arc<dyn Patience>,
 }
 
 impl Growing {
-    /// Appends.
+    /// Appends. What there is no room for to the end is taken back as a whole.
     pub fn write(&mut self, data: &[u8]) -> Result<(), WriteError> {
-        append(&self.fd, data, &mut self.bytes)
-            .map_err(|error| WriteError::from_os(&self.name, error.into()))
+        let before = self.bytes;
+        let mut wait = Wait::new(&*self.patience);
+        match wait.write(data, &mut self.bytes, |data| rustix::io::write(&self.fd, data)) {
+            Ok(()) => {
+                wait.done();
+                Ok(())
+            }
+            Err(error) => {
+                if is_no_room(error) && ftruncate(&self.fd, before).is_ok() {
+                    self.bytes = before;
+                }
+                Err(WriteError::from_os(&self.name, error.into()))
+            }
+        }
     }
 
     /// Its size.
@@ -57,35 +76,30 @@ impl Growing {
     }
 }
 
-fn append(fd: &OwnedFd, mut data: &[u8], written: &mut u64) -> rustix::io::Result<()> {
-    while !data.is_empty() {
-        match rustix::io::write(fd, data) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(count) => {
-                *written += count as u64;
-                data = &data[count..];
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 impl Temporary {
     /// Appends.
     pub fn write(&mut self, data: &[u8]) -> Result<(), WriteError> {
-        append(&self.fd, data, &mut self.bytes).map_err(|error| self.failed(error))
+        let mut wait = Wait::new(&*self.patience);
+        match wait.write(data, &mut self.bytes, |data| rustix::io::write(&self.fd, data)) {
+            Ok(()) => {
+                wait.done();
+                Ok(())
+            }
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     /// Appends pieces without joining them in memory first.
     pub fn write_all(&mut self, pieces: &[Bytes]) -> Result<(), WriteError> {
+        let mut wait = Wait::new(&*self.patience);
         for batch in pieces.chunks(BATCH) {
             let slices: Vec<_> = batch.iter().map(|piece| IoSlice::new(piece)).collect();
             let mut written = loop {
                 match rustix::io::writev(&self.fd, &slices) {
                     Ok(count) => break count,
                     Err(Errno::INTR) => {}
+                    // Waited for below, as after a short write.
+                    Err(error) if is_no_room(error) => break 0,
                     Err(error) => return Err(self.failed(error)),
                 }
             };
@@ -94,9 +108,13 @@ impl Temporary {
             for piece in batch {
                 let done = written.min(piece.len());
                 written -= done;
-                self.write(&piece[done..])?;
+                wait.write(&piece[done..], &mut self.bytes, |data| {
+                    rustix::io::write(&self.fd, data)
+                })
+                .map_err(|error| self.failed(error))?;
             }
         }
+        wait.done();
         Ok(())
     }
 
@@ -106,9 +124,14 @@ impl Temporary {
 }
 
 impl Folder {
-    /// On a descriptor of the directory.
+    /// On a descriptor of the directory. A full disk is an error at once.
     pub fn new(directory: OwnedFd) -> Self {
-        Self { directory }
+        Self { directory, patience: Arc::new(Impatient) }
+    }
+
+    /// From now on it is waited for room as this says.
+    pub fn be_patient(&mut self, patience: Arc<dyn Patience>) {
+        self.patience = patience;
     }
 
     /// The descriptor.
@@ -121,15 +144,16 @@ impl Folder {
     pub fn create(&self, name: &str, temporary: String) -> Result<Temporary, WriteError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let create = || openat(&self.directory, &temporary, flags, MODE);
-        let fd = match create() {
+        let fd = with_room(&*self.patience, || match create() {
             Err(Errno::EXIST) => {
                 unlinkat(&self.directory, &temporary, AtFlags::empty()).and_then(|()| create())
             }
             result => result,
-        }
+        })
         .map_err(|error| WriteError::from_os(name, error.into()))?;
         self.give_away(&fd);
-        Ok(Temporary { fd, temporary, name: name.to_owned(), bytes: 0 })
+        let patience = Arc::clone(&self.patience);
+        Ok(Temporary { fd, temporary, name: name.to_owned(), bytes: 0, patience })
     }
 
     /// Opens `name` anew, to be read while it grows: what stands there is emptied, as by ffmpeg's
@@ -141,10 +165,11 @@ impl Folder {
             | OFlags::APPEND
             | OFlags::NOFOLLOW
             | OFlags::CLOEXEC;
-        let fd = openat(&self.directory, name, flags, MODE)
+        let fd = with_room(&*self.patience, || openat(&self.directory, name, flags, MODE))
             .map_err(|error| WriteError::from_os(name, error.into()))?;
         self.give_away(&fd);
-        Ok(Growing { fd, name: name.to_owned(), bytes: 0 })
+        let patience = Arc::clone(&self.patience);
+        Ok(Growing { fd, name: name.to_owned(), bytes: 0, patience })
     }
 
     /// What a file holds; a link isn't followed.
@@ -171,7 +196,8 @@ impl Folder {
     /// temporary file is removed.
     pub fn commit(&self, file: Temporary) -> Result<u64, WriteError> {
         let directory = self.directory.as_fd();
-        match renameat(directory, &file.temporary, directory, &file.name) {
+        let rename = || renameat(directory, &file.temporary, directory, &file.name);
+        match with_room(&*self.patience, rename) {
             Ok(()) => Ok(file.bytes),
             Err(error) => {
                 let error = WriteError::from_os(&file.name, error.into());
@@ -210,8 +236,7 @@ impl Folder {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut file = self.create(name, temporary).map_err(io::Error::other)?;
-        let copied =
-            file.fd.try_clone().and_then(|target| io::copy(&mut source, &mut File::from(target)));
+        let copied = file.fd.try_clone().and_then(|target| self.fill(&mut source, target));
         match copied {
             Ok(bytes) => {
                 file.bytes = bytes;
@@ -222,6 +247,25 @@ impl Folder {
                 Err(error)
             }
         }
+    }
+
+    /// Copies all of `source` into an empty file; its size in bytes.
+    fn fill(&self, source: &mut File, target: OwnedFd) -> io::Result<u64> {
+        let mut target = File::from(target);
+        let mut wait = Wait::new(&*self.patience);
+        loop {
+            match io::copy(source, &mut target) {
+                Ok(_) => break,
+                Err(error) => {
+                    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+                    wait.again(number.ok_or(error)?)?;
+                    // More may have been read than found room.
+                    source.seek(SeekFrom::Start(target.stream_position()?))?;
+                }
+            }
+        }
+        wait.done();
+        target.stream_position()
     }
 
     /// Writes a whole file and leaves it under its temporary name.
@@ -245,7 +289,9 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patience::tests::Counting;
     use std::fs;
+    use std::sync::atomic::Ordering::SeqCst;
 
     fn folder(dir: &tempfile::TempDir) -> Folder {
         Folder::new(File::open(dir.path()).unwrap().into())
@@ -296,6 +342,25 @@ mod tests {
         std::os::unix::fs::symlink("victim", dir.path().join("b")).unwrap();
         assert!(folder(&dir).grow("b").is_err());
         assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_file_without_room_is_waited_for() {
+        // Of all files this one is always on a full disk.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let patience = Arc::new(Counting { most: 3, ..Counting::default() });
+        let mut file = Temporary {
+            fd: full.try_clone().unwrap().into(),
+            temporary: "a.t.tmp".into(),
+            name: "a".into(),
+            bytes: 0,
+            patience: patience.clone(),
+        };
+        let pieces = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        assert!(matches!(file.write_all(&pieces), Err(WriteError::NoSpace { .. })));
+        assert_eq!(patience.waits.load(SeqCst), 4);
+        assert!(matches!(file.write(b"one"), Err(WriteError::NoSpace { .. })));
+        assert_eq!((file.bytes, patience.overs.load(SeqCst)), (0, 0));
     }
 
     #[test]

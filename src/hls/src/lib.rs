@@ -14,6 +14,8 @@
 //! - A final name (`{prefix}{n}{suffix}`, the init file, the playlist) only ever appears by rename
 //!   of a complete file; segments appear in order. A progressive file is there from its first byte on,
 //!   and only appended to.
+//! - A full disk is waited out for as long as a [`Patience`] ([`Room`]) says, in the middle of the write; what was
+//!   fed before goes nowhere else meanwhile.
 //! - Files are reached through the directory's descriptor alone, never by path.
 //! - Two runs of the same job write the same codec headers: no clocks, no random numbers.
 
@@ -28,8 +30,10 @@ mod file;
 mod fmp4;
 mod interleave;
 mod matroska;
+mod patience;
 mod playlist;
 mod progressive;
+mod room;
 mod seam;
 mod segmenter;
 mod share;
@@ -40,7 +44,9 @@ mod ts;
 
 pub use error::WriteError;
 pub use interleave::Interleaver;
+pub use patience::Patience;
 pub use progressive::{Progressive, Timing};
+pub use room::{Room, Waiting};
 pub use seam::{Seam, TrackSeam};
 pub use segmenter::{Counters, Event, Segmenter};
 pub use share::Share;

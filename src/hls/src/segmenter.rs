@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use ffmpeg_args::{Container, HlsOutput, PlaylistType};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::fmp4::{self, Fmp4Writer};
 use crate::playlist::Playlist;
 use crate::seam::{ContainerSeam, Left, Seam, TrackSeam};
 use crate::ts::{self, TsWriter};
-use crate::{Interleaver, Sample, Track, WriteError};
+use crate::{Interleaver, Patience, Sample, Track, WriteError};
 
 /// MPEG-TS goes to the file in pieces of this size.
 const TS_BUFFER: usize = 64 << 10;
@@ -89,6 +90,8 @@ pub struct Segmenter {
     number: u64,
     playlist: Playlist,
     counters: Counters,
+    /// The same of whole segments alone.
+    whole: Counters,
     observer: Box<dyn FnMut(Event) + Send>,
     closed: bool,
 }
@@ -164,6 +167,7 @@ impl Segmenter {
             video_began: false,
             playlist: Playlist::default(),
             counters: Counters::default(),
+            whole: Counters::default(),
             observer: Box::new(observer),
             closed: false,
         })
@@ -199,10 +203,15 @@ impl Segmenter {
         }
         own.cut.go_on(seam.run_start_ns, seam.whole);
         own.number = seam.number;
-        own.counters = seam.counters;
+        (own.counters, own.whole) = (seam.counters, seam.counters);
         own.left = Some(Left::by(seam));
         own.tracks.clone_from(&seam.tracks);
         Ok(own)
+    }
+
+    /// Waits for room as this says, instead of failing.
+    pub fn be_patient(&mut self, patience: Arc<dyn Patience>) {
+        self.folder.be_patient(patience);
     }
 
     /// Takes a sample; writes whatever has become writable by it.
@@ -241,7 +250,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// Any [`WriteError`].
-    pub fn finish(mut self) -> Result<Counters, WriteError> {
+    pub fn finish(&mut self) -> Result<Counters, WriteError> {
         for track in 0..self.tracks.len() {
             self.end_track(track)?;
         }
@@ -249,6 +258,17 @@ impl Segmenter {
         self.guard(last)?;
         self.closed = true;
         Ok(self.counters)
+    }
+
+    /// Ends behind the last whole segment, if there is no room for more and nobody waits for it: half a
+    /// segment is removed, and the playlist ends there, if that has room at least.
+    pub fn settle(mut self) -> Counters {
+        self.clear();
+        if !self.playlist.is_empty() {
+            // Jellyfin makes its own; this one is for people.
+            let _ = self.write_playlist(true);
+        }
+        self.whole
     }
 
     /// Breaks off: temporary files are removed, whole segments stay.
@@ -367,6 +387,7 @@ impl Segmenter {
         };
         self.counters.bytes += bytes;
         self.counters.segments += 1;
+        self.whole = self.counters;
         let number = self.number;
         self.number += 1;
         let seam = next.map(|next| Box::new(self.seam(next)));

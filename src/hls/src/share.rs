@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use ffmpeg_args::HlsOutput;
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::Patience;
 use crate::file::Folder;
 
 /// Longest playlist that is read, bytes: a hundred hours of segments.
@@ -31,6 +33,11 @@ impl Share {
         writer_tag: String,
     ) -> Self {
         Self { from: Folder::new(from), theirs, to: Folder::new(to), ours, tag: writer_tag }
+    }
+
+    /// Waits for room as this says, instead of failing.
+    pub fn be_patient(&mut self, patience: Arc<dyn Patience>) {
+        self.to.be_patient(patience);
     }
 
     /// Takes a complete segment; its size in bytes. It appears by rename, replacing what stands there.

@@ -35,15 +35,23 @@
 //! segments, and a placeholder would gain nothing. Nor for the fMP4 init file, which the worker
 //! writes before the first segment.
 //!
+//! A full disk may have no room even for a file without bytes. It is then tried again twice a second, by
+//! whoever turns the loop, until there is room or the next one is to be made.
+//!
 //! Invariants:
 //! - The hook is the only one that creates placeholders.
 //! - At most one stands at any time, and none after [`Placeholders::close`].
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ffmpeg_args::{Output, PlaylistType};
 use hls::directory::{create_placeholder, exists, remove_placeholder};
+use rustix::io::Errno;
+
+/// Time between two tries on a full disk.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The placeholders of one stream. Clones are the same one.
 #[derive(Clone)]
@@ -55,6 +63,8 @@ struct State {
     suffix: String,
     open: bool,
     current: Option<String>,
+    /// The one that there was no room for, and when it is to be tried again.
+    wanted: Option<(u64, Instant)>,
 }
 
 impl Placeholders {
@@ -67,6 +77,7 @@ impl Placeholders {
             suffix: hls.map(|output| output.segment_suffix.clone()).unwrap_or_default(),
             open: hls.is_some_and(|output| output.playlist_type == PlaylistType::Vod),
             current: None,
+            wanted: None,
         })))
     }
 
@@ -84,12 +95,20 @@ impl Placeholders {
         if state.current.as_ref() != Some(&name) {
             state.remove();
         }
-        let behind = next.checked_add(1).map(|number| state.name(number));
-        if behind.is_none_or(|behind| exists(&state.directory, &behind)) {
-            return;
-        }
-        if create_placeholder(&state.directory, &name) == Ok(true) {
-            state.current = Some(name);
+        state.create(next);
+    }
+
+    /// When the one that there was no room for is to be tried again, if there is such a one.
+    pub fn due(&self) -> Option<Instant> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wanted.as_ref().map(|(_, at)| *at)
+    }
+
+    /// Tries it again, if it is time.
+    pub fn try_again(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((number, _)) = state.wanted.take_if(|(_, at)| *at <= Instant::now()) {
+            state.create(number);
         }
     }
 
@@ -97,6 +116,7 @@ impl Placeholders {
     pub fn close(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.open = false;
+        state.wanted = None;
         state.remove();
     }
 
@@ -111,6 +131,22 @@ impl Placeholders {
 impl State {
     fn name(&self, number: u64) -> String {
         format!("{}{number}{}", self.prefix, self.suffix)
+    }
+
+    fn create(&mut self, number: u64) {
+        self.wanted = None;
+        let behind = number.checked_add(1).map(|number| self.name(number));
+        if behind.is_none_or(|behind| exists(&self.directory, &behind)) {
+            return;
+        }
+        let name = self.name(number);
+        match create_placeholder(&self.directory, &name) {
+            Ok(true) => self.current = Some(name),
+            Err(Errno::NOSPC | Errno::DQUOT) => {
+                self.wanted = Some((number, Instant::now() + AGAIN))
+            }
+            Ok(false) | Err(_) => {}
+        }
     }
 
     fn remove(&mut self) {

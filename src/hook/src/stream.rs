@@ -189,10 +189,12 @@ impl Stream<'_> {
     fn deadline(&self) -> Option<Instant> {
         let answer = (self.phase == Phase::Asked).then_some(self.setup.accept_by);
         let quit = self.quit.as_ref().map(|quit| quit.at + QUIT_PATIENCE);
-        answer.into_iter().chain(quit).chain(self.progress_due()).min()
+        let placeholder = self.setup.placeholders.due();
+        answer.into_iter().chain(quit).chain(self.progress_due()).chain(placeholder).min()
     }
 
     fn on_time(&mut self) -> Option<Outcome> {
+        self.setup.placeholders.try_again();
         let now = Instant::now();
         if self.phase == Phase::Asked && now >= self.setup.accept_by {
             return Some(

@@ -10,6 +10,7 @@ use ffmpeg_args::Location;
 use rustix::process::Signal;
 use session::Control::{Pause, Quit, Resume};
 use session::{Ending, Fault, GatewayToHook, Progress};
+use stand::disk::{SmallDisk, apart};
 
 fn complete(connection: &common::Connection) {
     connection.say(&GatewayToHook::Ended(Ending::Complete));
@@ -154,6 +155,41 @@ fn no_placeholder_stands_before_a_segment_of_a_run_before() {
     complete(&connection);
     assert_eq!(hook.left().status.code(), Some(0));
     assert_eq!(house.output(), ["id0.ts", "id1.ts", "id2.ts", "id3.ts"]);
+}
+
+/// The disk holds no more files, whatever their size. The hook goes on listening meanwhile.
+#[test]
+fn a_placeholder_without_room_comes_when_there_is_some() {
+    if !apart("a_placeholder_without_room_comes_when_there_is_some") {
+        return;
+    }
+    let house = House::new();
+    let disk = SmallDisk::over(&house.path("out"), 1 << 20, 3);
+    let (mut hook, mut connection) = house.committed();
+    house.segment(1);
+    disk.allow(2);
+    connection.say(&GatewayToHook::SegmentComplete { number: 1 });
+    hook.keys("p");
+    assert_eq!(connection.control(), Pause);
+    let_pass(Duration::from_millis(1200));
+    hook.keys("u");
+    assert_eq!(connection.control(), Resume);
+    assert_eq!(house.output(), ["id0.ts", "id1.ts"]);
+    disk.allow(3);
+    wait_for("placeholder", || house.output() == ["id0.ts", "id1.ts", "id2.ts"]);
+    // And again; this time nobody waits for it.
+    disk.allow(4);
+    house.segment(2);
+    disk.allow(3);
+    connection.say(&GatewayToHook::SegmentComplete { number: 2 });
+    let_pass(Duration::from_millis(100));
+    hook.keys("q");
+    assert_eq!(connection.control(), Quit);
+    disk.allow(9);
+    let_pass(Duration::from_millis(700));
+    assert_eq!(house.output(), ["id0.ts", "id1.ts", "id2.ts"]);
+    connection.say(&GatewayToHook::Ended(Ending::Quit));
+    assert_eq!(hook.left().status.code(), Some(0));
 }
 
 #[test]

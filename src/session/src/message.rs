@@ -277,8 +277,14 @@ pub enum WorkerToGateway {
         /// Pictures and sounds decoded (or packets copied) so far, those before the start too.
         decoded: u64,
         /// It waits for its input: for a network that sends nothing, or for the time at which
-        /// `-readrate` lets the next packet pass; or it is held at its horizon. That may last, and
-        /// isn't standing still.
+        /// `-readrate` lets the next packet pass; or it is held at its horizon, or waits for room on the
+        /// disk. That may last, and isn't standing still.
+        waiting: bool,
+    },
+    /// The output's disk is full, and the stream waits for room; or it has found some. While it waits it
+    /// says that it is alive.
+    Room {
+        /// It waits.
         waiting: bool,
     },
     /// What the stream has had of the GPU's engines since it began; twice a second, and at its end.

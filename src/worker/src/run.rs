@@ -13,6 +13,8 @@
 //!   above: `Quit`.
 //! - **`Quit` while a network input is awaited**: the input is closed, which is its end for whoever
 //!   reads it; then as above, or `Quit` at once if it wasn't even opened.
+//! - **`Quit` while there is no room on the disk** ([`crate::room`]): at the last whole segment; what
+//!   couldn't be written whole is removed: `Quit`.
 //! - **Broken input**: as `Quit`, if anything was decoded: what there is gets written, as ffmpeg
 //!   does at a truncated file. With nothing decoded: `Failed`.
 //! - **Gateway gone, output unwritable, encoder failed**: temporary files are removed, `Failed`. Of one
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 use ffmpeg_args::{Input, Location, Output as Planned, Transcode};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use hls::Sample;
+use hls::{Room, Sample};
 use sandbox::{Held, Work};
 use session::{
     Channel, Control, Ending, Fault, GatewayToWorker, PROTOCOL, Progress, Received, Resumption,
@@ -40,10 +42,12 @@ use crate::admission::{Asker, tell_cpu_time};
 use crate::confinement::Confinement;
 use crate::elements;
 use crate::link::{Gpu, Inputs, Linked, link, open_sources};
+use crate::listen::listen;
 use crate::meter::Meter;
 use crate::opened::{Bytes, Opened};
 use crate::pipeline::Output;
 use crate::reading::Reading;
+use crate::room;
 use crate::seam::{Notes, State};
 use crate::source::describe_error;
 use crate::stages::Stages;
@@ -182,6 +186,8 @@ struct Stream {
     gate: Arc<Gate>,
     wakes: Receiver<Wake>,
     writer: Writer,
+    /// Where it is written.
+    room: Arc<Room>,
     /// If a GPU has a part in it.
     meter: Option<Meter>,
     readings: Vec<Arc<Reading>>,
@@ -251,16 +257,19 @@ impl Stream {
         let subtitles = subtitles::open(plan, &mut opened)?;
         let readings = read_all(opened.inputs)?;
         // A network input may take its time, in which the viewer may go away.
-        listen(channel, wake.clone(), readings.clone());
+        let room = room::of_stream(Arc::clone(&socket));
+        listen(channel, wake.clone(), readings.clone(), Arc::clone(&room));
         let opening = Opening::report(Arc::clone(&socket), readings.clone());
         let sources = open_sources(pipeline, stages, plan, &readings);
         opening.over();
-        let sources = sources.map_err(|ending| unless_unwanted(ending, &wakes))?;
+        // One that was closed because nobody wants it any more hasn't failed.
+        let sources =
+            sources.map_err(|ending| if room.has_quit() { Ending::Quit } else { ending })?;
         let notes = can_go_on(plan).then(Notes::default);
         let inputs = Inputs { sources, subtitles, begin: begin.clone(), notes: notes.clone() };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
-        forward(outputs, wake.clone());
+        forward(outputs.into_iter().map(Wake::Output), wake.clone());
         let mut asker = Asker { gpu, socket: &socket, wakes: &wakes, wake: &wake, has_quit: false };
         let linked = link(pipeline, stages, plan, &mut asker, inputs, &gate, &send);
         let linked = linked.map_err(|error| match asker.has_quit {
@@ -269,8 +278,9 @@ impl Stream {
         })?;
         watch_bus(pipeline, wake.clone());
         let tag = id.writer_tag(std::process::id());
+        let copied = linked.copied.clone();
         let mut writer =
-            Writer::new(plan, linked.copied.clone(), opened.output, tag, Arc::clone(&socket));
+            Writer::new(plan, copied, opened.output, tag, Arc::clone(&socket), Arc::clone(&room));
         writer.expected_end_ns = linked.last_end_ns;
         (writer.notes, writer.sound_encoder) = (notes, linked.sound_encoder);
         if let Some((state, resumption)) = begin.as_ref().zip(resumption) {
@@ -282,6 +292,7 @@ impl Stream {
             gate,
             wakes,
             writer,
+            room,
             meter: linked.node.is_some().then(|| Meter::new(proc_root, Arc::clone(&socket))),
             readings,
             reported: Instant::now(),
@@ -317,7 +328,7 @@ impl Stream {
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
             if let Err(ending) = step {
-                return self.abort(ending);
+                return self.abort_or_settle(ending);
             }
             let overdue = self.quitting.is_some_and(|until| Instant::now() >= until);
             if overdue || self.writer.is_complete(self.quitting.is_some()) {
@@ -380,9 +391,9 @@ impl Stream {
     }
 
     fn finish(&mut self) -> Ending {
-        let counters = match self.writer.muxer.take().map(Muxer::finish) {
+        let counters = match self.writer.muxer.as_mut().map(Muxer::finish) {
             Some(Ok(counters)) => counters,
-            Some(Err(error)) => return write_failed(&error),
+            Some(Err(error)) => return self.abort_or_settle(write_failed(&error)),
             None if self.quitting.is_some() && self.broken_input.is_none() => return Ending::Quit,
             None => return failed("the input holds nothing to write", Fault::Input),
         };
@@ -408,10 +419,16 @@ impl Stream {
         let _ = session::send(self.channel.as_fd(), &WorkerToGateway::Log { line }, &[]);
     }
 
-    fn abort(&mut self, ending: Ending) -> Ending {
-        if let Some(muxer) = self.writer.muxer.take() {
-            muxer.abort();
+    /// After a failure; it is none that the viewer has quit while there was no room for the rest.
+    fn abort_or_settle(&mut self, ending: Ending) -> Ending {
+        let muxer = self.writer.muxer.take();
+        if self.room.is_given_up() {
+            if let Some(muxer) = muxer {
+                self.send_progress(&muxer.settle());
+            }
+            return Ending::Quit;
         }
+        muxer.into_iter().for_each(Muxer::abort);
         ending
     }
 
@@ -466,11 +483,14 @@ fn position(counters: &hls::Counters) -> Duration {
     Duration::from_nanos(written.unwrap_or(0).max(0).unsigned_abs())
 }
 
-/// Samples and errors of the graph join the worker's one channel.
-fn forward(outputs: Receiver<Output>, wake: SyncSender<Wake>) {
+/// Samples and errors of the graph, and what the gateway says, join the worker's one channel.
+pub(crate) fn forward(
+    from: impl IntoIterator<Item = Wake, IntoIter: Send> + Send + 'static,
+    wake: SyncSender<Wake>,
+) {
     thread::spawn(move || {
-        for output in outputs {
-            if wake.send(Wake::Output(output)).is_err() {
+        for each in from {
+            if wake.send(each).is_err() {
                 return;
             }
         }
@@ -483,7 +503,7 @@ fn watch_bus(pipeline: &gst::Pipeline, wake: SyncSender<Wake>) {
     // A full channel must not stop the thread that posts. And the first complaint stays the first: when
     // an encoder fails, the demuxer complains next that nobody takes its packets.
     let (complain, complaints) = channel();
-    forward(complaints, wake);
+    forward(complaints.into_iter().map(Wake::Output), wake);
     bus.set_sync_handler(move |_, message| {
         if let gst::MessageView::Error(_) = message.view() {
             let output = Output::Error { message: describe_error(message), fault: blame(message) };
@@ -538,40 +558,4 @@ impl Opening {
         drop(self.over);
         let _ = self.reporter.join();
     }
-}
-
-/// An input that was closed because nobody wants it any more hasn't failed.
-fn unless_unwanted(ending: Ending, wakes: &Receiver<Wake>) -> Ending {
-    let quit = |wake| matches!(wake, Wake::Control(Control::Quit));
-    if wakes.try_iter().any(quit) { Ending::Quit } else { ending }
-}
-
-/// Reads the control socket on a thread of its own. Who waits for a network input is told by its
-/// end that no more is wanted of it.
-fn listen(mut channel: Channel, wake: SyncSender<Wake>, readings: Vec<Arc<Reading>>) {
-    thread::spawn(move || {
-        loop {
-            let next = match channel.receive::<GatewayToWorker>() {
-                Ok(Some(Received { message: GatewayToWorker::Control(control), .. })) => {
-                    Wake::Control(control)
-                }
-                Ok(Some(Received {
-                    message: GatewayToWorker::Horizon { position_us }, ..
-                })) => Wake::Horizon(position_us.map(Duration::from_micros)),
-                Ok(Some(Received { message: GatewayToWorker::Run { option }, .. })) => {
-                    Wake::Run(option)
-                }
-                Ok(Some(_)) | Ok(None) | Err(_) => Wake::GatewayLost,
-            };
-            let lost = matches!(next, Wake::GatewayLost);
-            let over = lost || matches!(next, Wake::Control(Control::Quit));
-            let heard = wake.send(next).is_ok();
-            if over {
-                readings.iter().for_each(|reading| reading.close());
-            }
-            if !heard || lost {
-                return;
-            }
-        }
-    });
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ffmpeg_args::{Output, Transcode};
 use gstreamer as gst;
-use hls::{Counters, Progressive, Sample, Segmenter, Timing, Track, WriteError};
+use hls::{Counters, Progressive, Room, Sample, Segmenter, Timing, Track, WriteError};
 use session::{Complete, Ending, Fault, Resumption, WorkerToGateway};
 
 use crate::format::track_format;
@@ -48,10 +48,18 @@ impl Muxer {
     ///
     /// # Errors
     /// Any [`WriteError`].
-    pub fn finish(self) -> Result<Counters, WriteError> {
+    pub fn finish(&mut self) -> Result<Counters, WriteError> {
         match self {
             Self::Segments(segmenter) => segmenter.finish(),
             Self::File(file) => file.finish(),
+        }
+    }
+
+    /// Ends with what is whole, as there is no room for more.
+    pub fn settle(self) -> Counters {
+        match self {
+            Self::Segments(segmenter) => segmenter.settle(),
+            Self::File(file) => file.settle(),
         }
     }
 
@@ -86,6 +94,7 @@ pub struct Writer {
     pub expected_end_ns: Option<i64>,
     tag: String,
     socket: Arc<OwnedFd>,
+    room: Arc<Room>,
     /// What another worker may have to know; `None` of outputs that nobody goes on with.
     pub notes: Option<Notes>,
     /// The encoder of the sound.
@@ -125,6 +134,7 @@ impl Writer {
         directory: OwnedFd,
         tag: String,
         socket: Arc<OwnedFd>,
+        room: Arc<Room>,
     ) -> Self {
         let tracks = usize::from(plan.video.is_some()) + usize::from(plan.audio.is_some());
         Self {
@@ -139,6 +149,7 @@ impl Writer {
             plan: plan.clone(),
             tag,
             socket,
+            room,
             notes: None,
             sound_encoder: None,
             all_or_nothing: false,
@@ -156,9 +167,10 @@ impl Writer {
         };
         let (output, observer) = (output.clone(), self.observer());
         let lengths = resumption.lengths();
-        let segmenter =
+        let mut segmenter =
             Segmenter::resume(directory, output, &state.seam, lengths, &self.tag, observer)
                 .map_err(|error| write_failed(&error))?;
+        segmenter.be_patient(self.room.clone());
         self.muxer = Some(Muxer::Segments(Box::new(segmenter)));
         Ok(())
     }
@@ -288,7 +300,8 @@ impl Writer {
         Ok(Some(match &self.plan.output {
             Output::Hls(output) => {
                 let output = output.clone();
-                let segmenter = Segmenter::new(directory, output, tracks, &self.tag, observer)?;
+                let mut segmenter = Segmenter::new(directory, output, tracks, &self.tag, observer)?;
+                segmenter.be_patient(self.room.clone());
                 Muxer::Segments(Box::new(segmenter))
             }
             Output::Progressive(output) => {
@@ -296,7 +309,8 @@ impl Writer {
                     source_times: self.plan.source_times,
                     expected_end_ns: self.expected_end_ns,
                 };
-                let file = Progressive::new(directory, output, timing, &tracks, observer)?;
+                let mut file = Progressive::new(directory, output, timing, &tracks, observer)?;
+                file.be_patient(self.room.clone());
                 Muxer::File(Box::new(file))
             }
         }))
@@ -325,13 +339,10 @@ mod tests {
         };
         let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
         let directory = tempfile::tempfile().unwrap();
-        let mut writer = Writer::new(
-            &plan,
-            BTreeSet::new(),
-            directory.into(),
-            "w".into(),
-            Arc::new(socket.into()),
-        );
+        let socket = Arc::new(socket.into());
+        let room = Arc::new(Room::new(|_| {}));
+        let mut writer =
+            Writer::new(&plan, BTreeSet::new(), directory.into(), "w".into(), socket, room);
         let data = Bytes::from(vec![0; 1 << 20]);
         let mut push = || {
             let data = data.clone();

@@ -81,8 +81,9 @@ const runsOn = (stream) => {
 };
 // A live stream is made as fast as it plays; what is slower and has nothing in hand stutters.
 const isBehind = (stream) =>
-  stream.state === 'running' && !stream.held && stream.position_s > 0 && stream.speed < 0.95 && stream.lead_s < 3;
+  stream.state === 'running' && !stream.held && !stream.no_room && stream.position_s > 0 && stream.speed < 0.95 && stream.lead_s < 3;
 const state = (stream) => {
+  if (stream.no_room) return ['waits: disk full', 'bad'];
   if (isBehind(stream)) return ['too slow', 'bad'];
   if (stream.held && stream.state === 'running') return ['waits for others', 'warn'];
   return words(STATES, stream.state);

@@ -49,6 +49,9 @@ pub struct StreamLine {
     /// It stands still for streams that need it more.
     #[serde(default)]
     pub held: bool,
+    /// The disk of its output is full, and it waits for room.
+    #[serde(default)]
+    pub no_room: bool,
     /// Media time over wall time, of the last 20 seconds in which it was neither held nor paused.
     pub speed: f64,
     /// Media time written, in seconds from the first frame.
@@ -101,6 +104,7 @@ impl StreamLine {
             sandbox: record.sandbox.clone(),
             state: record.state,
             held: record.is_held(),
+            no_room: record.no_room,
             gpu_seconds: engines
                 .iter()
                 .map(|(name, e)| (name.clone(), rounded(e.seconds)))

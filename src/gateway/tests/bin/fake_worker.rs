@@ -45,6 +45,8 @@ struct Script {
     fail: bool,
     /// `waits=N`: says for N ms that it waits for its input, before it runs and after the first segment.
     waits_ms: u64,
+    /// `full=N`: says for N ms that it waits for room, behind its first segment.
+    full_ms: u64,
     /// `stall=N`: makes no frame any more after N segments, and goes on saying so.
     stall_after: Option<u64>,
     /// `options`: asks how it is to be run, as one that could go on two GPUs or in software, and runs
@@ -78,6 +80,7 @@ impl Script {
                 "linger" => script.linger = true,
                 "fail" => script.fail = true,
                 "waits" => script.waits_ms = value,
+                "full" => script.full_ms = value,
                 "stall" => script.stall_after = Some(value),
                 "options" => script.options = true,
                 "mute-end" => script.mute_end = true,
@@ -197,7 +200,7 @@ impl Run {
         let missing = Some("no Landlock: a fake has none".into());
         let sandbox = Sandbox { landlock: None, seccomp: true, missing };
         tell(&self.channel, &WorkerToGateway::Sandboxed(sandbox));
-        self.say_waiting();
+        self.say_waiting(self.script.waits_ms);
         self.tell_cpu_time(0);
         let backend = match self.script.options || self.script.cpu_ms.is_some() {
             true => format!("option-{}", self.ask()?),
@@ -260,7 +263,12 @@ impl Run {
             let progress = progress_of(count + 1, started);
             tell(&self.channel, &WorkerToGateway::Progress(progress));
             if count == 0 {
-                self.say_waiting();
+                self.say_waiting(self.script.waits_ms);
+            }
+            if count == before && self.script.full_ms > 0 {
+                tell(&self.channel, &WorkerToGateway::Room { waiting: true });
+                self.say_waiting(self.script.full_ms);
+                tell(&self.channel, &WorkerToGateway::Room { waiting: false });
             }
         }
         None
@@ -318,8 +326,8 @@ impl Run {
         None
     }
 
-    fn say_waiting(&self) {
-        for _ in 0..self.script.waits_ms / 50 {
+    fn say_waiting(&self, milliseconds: u64) {
+        for _ in 0..milliseconds / 50 {
             tell(&self.channel, &WorkerToGateway::Alive { decoded: 0, waiting: true });
             std::thread::park_timeout(Duration::from_millis(50));
         }

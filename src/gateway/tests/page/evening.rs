@@ -121,6 +121,7 @@ fn stream(number: u32, item: &str, from: &str, to: &str, speed: f64) -> StreamLi
         sandbox: None,
         state: State::Running,
         held: false,
+        no_room: false,
         speed,
         position_s: 1513.5,
         lead_s: 61.2,

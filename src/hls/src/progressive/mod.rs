@@ -13,7 +13,8 @@
 //! Invariants:
 //! - The file is only ever appended to, and each write ends with a whole part (fragment, cluster, page,
 //!   frame): a reader who stops anywhere between two writes can decode all that there is.
-//! - Whatever was written stays, however the stream ends.
+//! - Whatever was written stays, however the stream ends; but for half a part whose other half there is
+//!   no room for.
 //! - The file appears with its first bytes, never empty before.
 
 mod mp4;
@@ -23,6 +24,7 @@ mod span;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use ffmpeg_args::{FileFormat, ProgressiveOutput};
 
@@ -31,7 +33,7 @@ use crate::fmp4::{self, Brand};
 use crate::matroska::{self, Matroska};
 use crate::segmenter::{Counters, Event};
 use crate::ts::{self, TsWriter};
-use crate::{Interleaver, Sample, Track, WriteError};
+use crate::{Interleaver, Patience, Sample, Track, WriteError};
 
 pub(crate) use span::Span;
 
@@ -65,6 +67,8 @@ pub struct Progressive {
     container: Box<dyn Container>,
     out: Vec<u8>,
     counters: Counters,
+    /// The same of what is in the file.
+    whole: Counters,
     observer: Box<dyn FnMut(Event) + Send>,
     closed: bool,
 }
@@ -98,9 +102,15 @@ impl Progressive {
             container: container(output, timing, tracks)?,
             out: Vec::new(),
             counters: Counters::default(),
+            whole: Counters::default(),
             observer: Box::new(observer),
             closed: false,
         })
+    }
+
+    /// Waits for room as this says, instead of failing.
+    pub fn be_patient(&mut self, patience: Arc<dyn Patience>) {
+        self.folder.be_patient(patience);
     }
 
     /// Takes a sample; writes whatever is complete by it.
@@ -138,7 +148,7 @@ impl Progressive {
     ///
     /// # Errors
     /// Any [`WriteError`].
-    pub fn finish(mut self) -> Result<Counters, WriteError> {
+    pub fn finish(&mut self) -> Result<Counters, WriteError> {
         for track in 0..self.tracks {
             self.end_track(track)?;
         }
@@ -147,6 +157,11 @@ impl Progressive {
             self.flush()?;
         }
         Ok(self.counters)
+    }
+
+    /// Ends with what is in the file, if there is no room for more and nobody waits for it.
+    pub fn settle(self) -> Counters {
+        self.whole
     }
 
     /// What went through so far; `bytes` is the file's size.
@@ -183,6 +198,7 @@ impl Progressive {
         };
         file.write(&self.out)?;
         self.counters.bytes = file.bytes();
+        self.whole = self.counters;
         self.out.clear();
         Ok(())
     }

@@ -213,7 +213,7 @@ fn dropped_or_aborted_only_whole_segments_stay() {
 #[test]
 fn nothing_in_nothing_out() {
     let room = Room::new();
-    let segmenter = room.segmenter(output(fmp4(), PlaylistType::Event), tracks());
+    let mut segmenter = room.segmenter(output(fmp4(), PlaylistType::Event), tracks());
     assert_eq!(segmenter.finish().unwrap(), Counters::default());
     assert_eq!(room.names(), [""; 0]);
     assert_eq!(room.completed(), [0; 0]);
@@ -304,6 +304,13 @@ fn fill_the_disk(container: Container) {
     let names = room.names();
     assert!(names.iter().any(|name| name.starts_with("id7")), "{names:?}");
     assert!(names.iter().all(|n| !n.ends_with(".tmp") && !n.starts_with("id8")), "{names:?}");
+    // Nobody waits for the rest: what is whole has its playlist.
+    let counters = segmenter.settle();
+    assert_eq!((counters.segments, counters.frames), (1, 3));
+    assert_eq!(counters.position_ns, Some(3 * SECOND));
+    let playlist = fs::read_to_string(room.dir.path().join("id.m3u8")).unwrap();
+    assert_eq!(playlist.matches("#EXTINF").count(), 1, "{playlist}");
+    assert!(playlist.contains("id7.") && playlist.ends_with("#EXT-X-ENDLIST\n"), "{playlist}");
 }
 
 proptest! {

@@ -1,0 +1,149 @@
+//! The disk of an output is full: who hears of it, and that nobody takes it for a worker that hangs.
+
+mod common;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::{Gateway, Hook, Setup, pause, until};
+use ffmpeg_args::Output;
+use session::{Control, Ending, GatewayToHook, PROTOCOL};
+use stand::disk::{SmallDisk, apart};
+
+fn no_room(gateway: &Gateway, stream: usize) -> bool {
+    gateway.json("/v1/streams")[stream]["no_room"].as_bool().unwrap_or(false)
+}
+
+fn says(hook: &mut Hook, words: &str) {
+    hook.hear(
+        words,
+        |message| matches!(message, GatewayToHook::Log { line } if line.contains(words)),
+    );
+}
+
+#[test]
+fn a_stream_that_waits_for_room_is_seen_and_not_taken_for_hung() {
+    let gateway = Gateway::ready("[streams]\nstall_seconds = 0.4\n");
+    let mut hook = gateway.hook("every=5,full=2000,segments=6");
+    hook.accepted();
+    hook.segment(5);
+    says(&mut hook, "no space left in");
+    gateway.metric("rendergate_stream_no_room{stream=\"s1\"} 1");
+    assert!(no_room(&gateway, 0));
+    assert!(gateway.logged("no space left").contains("WARN"));
+    says(&mut hook, "there is room again in");
+    assert_eq!(hook.ended(), Ending::Complete);
+    gateway.logged("there is room again");
+    gateway.idle();
+    assert!(!gateway.get("/metrics").contains("rendergate_stream_no_room{"));
+    gateway.metric("rendergate_worker_restarts_total{reason=\"hung\"} 0");
+}
+
+/// A worker that is lost takes along what it waited for.
+#[test]
+fn another_worker_finds_out_for_itself() {
+    let gateway = Gateway::ready("");
+    // Each says so behind the first segment of its own.
+    let mut hook = gateway.hook("every=100,full=600,segments=9");
+    hook.accepted();
+    says(&mut hook, "no space left in");
+    let worker = gateway.json("/v1/streams")[0]["worker_pid"].as_u64().unwrap();
+    common::kill(u32::try_from(worker).unwrap(), rustix::process::Signal::KILL);
+    says(&mut hook, "another worker goes on");
+    assert!(!no_room(&gateway, 0));
+    says(&mut hook, "no space left in");
+    says(&mut hook, "there is room again in");
+    assert_eq!(hook.ended(), Ending::Complete);
+}
+
+/// A gateway whose first viewer produces, and a second whose folder is a disk of its own.
+struct Shared {
+    gateway: Gateway,
+    first: Hook,
+    second: Hook,
+    disk: SmallDisk,
+}
+
+fn shared() -> Shared {
+    let setup = Setup { toml: "", variables: &[("RENDERGATE_SHARE", "on")] };
+    let gateway = Gateway::start(&setup);
+    until("the gateway is ready", || gateway.get("/readyz").starts_with("HTTP/1.1 200"));
+    let folder = |name: &str| gateway.folder.path().join(name);
+    let viewer = |name: &str| {
+        let mut transcode = gateway.transcode("segments=20,every=40");
+        if let Output::Hls(output) = &mut transcode.output {
+            output.directory = folder(name);
+            output.segment_prefix = name.into();
+            output.playlist = format!("{name}.m3u8");
+        }
+        let open = |path: PathBuf| File::open(path).unwrap().into();
+        let descriptors = vec![open(gateway.input()), open(folder(name))];
+        gateway.hook_with(PROTOCOL, transcode, descriptors)
+    };
+    ["aaa", "bbb"].iter().for_each(|name| fs::create_dir(folder(name)).unwrap());
+    let disk = SmallDisk::over(&folder("bbb"), 1 << 20, 100);
+    disk.fill();
+    disk.give_back(3 * 4096);
+    let mut first = viewer("aaa");
+    first.accepted();
+    first.segment(6);
+    let second = viewer("bbb");
+    Shared { gateway, first, second, disk }
+}
+
+fn names(gateway: &Gateway) -> Vec<String> {
+    let entries = fs::read_dir(gateway.folder.path().join("bbb")).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_by_key(|name| (name.len(), name.clone()));
+    names
+}
+
+#[test]
+fn copies_of_another_viewers_segments_wait_for_room() {
+    if !apart("copies_of_another_viewers_segments_wait_for_room") {
+        return;
+    }
+    let Shared { gateway, mut first, mut second, disk } = shared();
+    second.accepted();
+    says(&mut second, "no space left in");
+    until("it is seen", || no_room(&gateway, 1));
+    assert!(!no_room(&gateway, 0));
+    assert_eq!(first.ended(), Ending::Complete);
+    // A key is heard, and nothing comes of it.
+    second.control(Control::Pause);
+    pause(Duration::from_millis(600));
+    second.control(Control::Resume);
+    disk.free();
+    says(&mut second, "there is room again in");
+    assert_eq!(second.ended(), Ending::Complete);
+    let expected: Vec<String> = (5..25).map(|number| format!("bbb{number}.ts")).collect();
+    let found = names(&gateway);
+    assert_eq!(
+        found.iter().filter(|name| name.ends_with(".ts")).cloned().collect::<Vec<_>>(),
+        expected
+    );
+    for name in expected {
+        let size = fs::metadata(gateway.folder.path().join("bbb").join(&name)).unwrap().len();
+        assert_eq!(size, 4, "{name}");
+    }
+}
+
+#[test]
+fn whoever_quits_while_a_copy_waits_is_heard() {
+    if !apart("whoever_quits_while_a_copy_waits_is_heard") {
+        return;
+    }
+    let Shared { gateway, mut first, mut second, disk } = shared();
+    second.accepted();
+    says(&mut second, "no space left in");
+    pause(Duration::from_millis(300));
+    second.control(Control::Quit);
+    assert_eq!(second.ended(), Ending::Quit);
+    // Three pages were left; half a copy is gone by the time that the end is heard of.
+    assert_eq!(names(&gateway), ["ballast", "bbb5.ts", "bbb6.ts", "bbb7.ts"]);
+    disk.free();
+    assert_eq!(first.ended(), Ending::Complete);
+    gateway.idle();
+}
