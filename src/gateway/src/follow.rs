@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hls::Share;
-use session::{Complete, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress};
+use session::{
+    Complete, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress, Writer,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::config::duration;
 use crate::connection::Connection;
-use crate::ending::tell;
+use crate::ending::{let_go, tell};
 use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
 use crate::sharing::{Joined, Offer, Production, Stage};
@@ -48,6 +50,8 @@ struct Follower<'a> {
 enum Left {
     /// So has the stream; the word for log and counter.
     Over(&'static str),
+    /// The next gateway goes on with the stream.
+    Moved,
     /// The producer is no more. Somebody else may be.
     Bereft,
     /// The stream is better off without the producer, who is still there.
@@ -66,19 +70,32 @@ impl Follower<'_> {
         };
         info!(producer = %production.stream, "takes another viewer's segments");
         self.entry.with(|record| record.follow(production.stream));
+        // Whose end is that of the connection, which the hook sees.
+        let writer = Writer { stream: self.entry.id(), pid: NO_WORKER };
+        let _ = self.hook.queue(&GatewayToHook::Writer { writer }, Vec::new());
         let left = self.run(&share, &mut production).await;
         self.entry.with(|record| record.follow_no_more());
         match left {
             Left::Over(how) => {
                 self.job.output.remove_placeholder().await;
-                info!(how, segments = self.segments.len(), "ended");
-                self.context.metrics.stream_ended(how);
-                self.entry.ended(how, None);
+                self.log_end(how);
             }
+            Left::Moved => self.log_end("moved"),
             Left::Bereft => info!("the other viewer's stream is over: goes on by itself"),
             Left::Alone => info!("the other viewer's stream doesn't move: goes on by itself"),
         }
         left
+    }
+
+    fn log_end(&self, how: &'static str) {
+        info!(how, segments = self.segments.len(), "ended");
+        self.context.metrics.stream_ended(how);
+        self.entry.ended(how, None);
+    }
+
+    /// Whether the next gateway could go on with it now.
+    fn may_move(&self) -> bool {
+        self.job.reconnects && self.segments.last().is_some_and(|last| last.state.is_some())
     }
 
     fn share(&self, production: &Production) -> io::Result<Share> {
@@ -90,6 +107,7 @@ impl Follower<'_> {
 
     async fn run(&mut self, share: &Arc<Share>, production: &mut Production) -> Left {
         let mut quitting = self.context.phase.clone();
+        let mut moving = quitting.clone();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut over = false;
@@ -106,6 +124,11 @@ impl Follower<'_> {
                     Ok(Some(received)) => self.hear(received.message).await,
                     Ok(None) | Err(_) => Break(Left::Over("hook_gone")),
                 },
+                () = wait_for(&mut moving, Phase::Moving), if self.may_move() => {
+                    self.entry.with(|record| record.state = State::Ending);
+                    let_go(self.hook).await;
+                    Break(Left::Moved)
+                }
                 () = wait_for(&mut quitting, Phase::Quitting) => self.quit().await,
                 changed = production.stage.changed() => {
                     // What was said last is still to be heard.
@@ -148,14 +171,15 @@ impl Follower<'_> {
                 warn!(%error, number, "can't take over a segment");
                 return Break(Left::Alone);
             }
-            self.segments.push(segment);
+            self.segments.push(segment.clone());
+            self.entry.may_move(self.may_move());
             self.job.output.segment_complete(number);
             if self.entry.with(|record| record.segment_complete()) {
                 let took = self.arrived.elapsed();
                 self.context.metrics.first_segment(took.as_secs_f64());
                 info!(number, ms = took.as_millis(), "first segment");
             }
-            self.tell(&GatewayToHook::SegmentComplete { number })?;
+            self.tell(&GatewayToHook::SegmentComplete { number, complete: segment })?;
         }
         if !self.segments.is_empty() && self.hook.is_flushed() {
             let elapsed_us = u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -262,7 +286,7 @@ pub(crate) async fn begin(
                 let segments = &mut begun.segments;
                 let mut follower = Follower { context, entry, hook, job, arrived, segments };
                 match follower.follow(production).await {
-                    Left::Over(_) => return None,
+                    Left::Over(_) | Left::Moved => return None,
                     Left::Alone => return Some(begun),
                     Left::Bereft => {}
                 }

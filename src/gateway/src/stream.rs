@@ -5,7 +5,8 @@
 //!            ▲                                    ├─ worker lost, hung ──────▶ another one, if it may help
 //!            └────────────── `survival` ◀─────────┘                            else hook told: failed
 //!                                                 ├─ hook dies ──────────────▶ worker ended
-//!                                                 └─ gateway shuts down ─────▶ both
+//!                                                 └─ gateway shuts down ─────▶ both; hook told to go on
+//!                                                                              with the next, if it can
 //! ```
 //!
 //! At every ending the empty next segment goes first (see [`crate::output`]), before the hook can
@@ -14,7 +15,7 @@
 //! Invariants:
 //! - The worker is ended and reaped, and its half-written files are gone, before another one gets the
 //!   stream or it leaves the table.
-//! - A hook that was told `Accepted` is told `Ended`, unless it or the gateway dies.
+//! - A hook that was told `Accepted` is told `Ended` or `LetGo`, unless it or the gateway dies.
 
 mod start;
 
@@ -34,7 +35,7 @@ use tracing::{info, warn};
 use crate::admission::Verdict;
 use crate::config::{Streams as Limits, duration};
 use crate::connection::{Connection, ConnectionError};
-use crate::ending::{Outcome, conclude, tell};
+use crate::ending::{Outcome, conclude, let_go, tell};
 use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
 use crate::gpu_time::GpuTime;
@@ -150,10 +151,18 @@ impl Stream<'_> {
             loss.iter().for_each(|loss| self.context.metrics.worker_restarted(loss));
             // One that can't be killed may still write.
             let reaped = remains.death.is_reaped();
+            let stops = *self.context.phase.borrow() > Phase::Running;
+            if matches!(outcome, Outcome::Moved) || loss.is_some() && stops && self.may_move() {
+                return self.let_go().await;
+            }
             if loss.is_none() || !reaped || !self.survival.may_go_on(self.told.segments()) {
                 return self.finish(outcome, remains).await;
             }
             if let Err(ended) = self.go_on(&reason).await {
+                let stops = *self.context.phase.borrow() > Phase::Running;
+                if matches!(ended, Waited::Declined(_)) && stops && self.may_move() {
+                    return self.let_go().await;
+                }
                 return self.end_without_worker(ended, outcome, remains).await;
             }
             outcome = self.relay().await;
@@ -205,6 +214,7 @@ impl Stream<'_> {
     async fn relay(&mut self) -> Outcome {
         let mut quitting = self.context.phase.clone();
         let mut aborting = quitting.clone();
+        let mut moving = quitting.clone();
         let mut quit_passed_on = false;
         let mut horizon = self.entry.with(|record| record.horizon());
         loop {
@@ -233,6 +243,7 @@ impl Stream<'_> {
                     self.tell_horizon(position)
                 }
                 () = wait_for(&mut aborting, Phase::Aborting) => Err(Outcome::Aborted),
+                () = wait_for(&mut moving, Phase::Moving), if self.may_move() => Err(Outcome::Moved),
                 () = wait_for(&mut quitting, Phase::Quitting), if !quit_passed_on => {
                     quit_passed_on = true;
                     info!("the gateway shuts down: asking for the last segment");
@@ -247,6 +258,11 @@ impl Stream<'_> {
                 return outcome;
             }
         }
+    }
+
+    /// Whether the next gateway could go on with it now.
+    fn may_move(&self) -> bool {
+        self.job.reconnects && self.survival.may_move()
     }
 
     /// From now on the worker has so long.
@@ -281,6 +297,7 @@ impl Stream<'_> {
             Control::Quit => {
                 // Nobody wants what another worker would write.
                 self.survival.quits();
+                self.entry.may_move(false);
                 // The last segment is cut short, for this viewer alone.
                 self.offer = None;
                 let at = Instant::now() + duration(self.limits.quit_seconds);
@@ -365,8 +382,9 @@ impl Stream<'_> {
             WorkerToGateway::SegmentComplete { number, complete } => {
                 self.it_moves();
                 self.survival.complete(number, complete.clone());
+                self.entry.may_move(self.may_move());
                 if let Some(offer) = &self.offer {
-                    offer.segment_complete(number, complete);
+                    offer.segment_complete(number, complete.clone());
                 }
                 if !self.told.completes(number) {
                     // Written once more: the worker before was lost with the news of the one behind it.
@@ -379,7 +397,7 @@ impl Stream<'_> {
                     self.context.metrics.first_segment(took.as_secs_f64());
                     info!(number, ms = took.as_millis(), "first segment");
                 }
-                GatewayToHook::SegmentComplete { number }
+                GatewayToHook::SegmentComplete { number, complete }
             }
             WorkerToGateway::Progress(progress) => {
                 let progress = self.told.progress(progress);
@@ -470,7 +488,7 @@ impl Stream<'_> {
                 }
                 END_GRACE
             }
-            Outcome::HookGone(_) => END_GRACE,
+            Outcome::HookGone(_) | Outcome::Moved => END_GRACE,
             // A dying worker has its moment: at EOF the process is about to be reapable.
             Outcome::WorkerLost(_) => LAST_MOMENT,
             Outcome::WorkerHung(_) | Outcome::Aborted => Duration::ZERO,
@@ -516,6 +534,14 @@ impl Stream<'_> {
             }
         }
         Remains { pid, death, last }
+    }
+
+    /// Leaves it to the next gateway.
+    async fn let_go(mut self) {
+        info!(next = self.survival.next(), "left to the next gateway");
+        self.entry.with(|record| record.state = State::Ending);
+        let_go(&mut self.hook).await;
+        self.log_end("moved", None);
     }
 
     /// Tells whoever is left.

@@ -7,14 +7,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use gpu::Device;
-use session::{Control, GatewayToHook, GatewayToWorker, HookToGateway, Received, Resumption};
+use session::{
+    Control, GatewayToHook, GatewayToWorker, HookToGateway, Received, Resumption, Writer,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::config::duration;
 use crate::connection::{Connection, ConnectionError};
-use crate::ending::LAST_MESSAGE;
+use crate::ending::{LAST_MESSAGE, let_go};
 use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
 use crate::gpus::Allowance;
@@ -26,6 +28,9 @@ use crate::worker::Worker;
 /// where others keep it busy.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const GPU_LIMIT: Duration = Duration::from_secs(20);
+/// How long a stream that was begun elsewhere waits for the first look at the GPUs. Its hook waits
+/// fifteen seconds in all.
+const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// Workers tried for a job, if they die as they are given it.
 const START_TRIES: u32 = 3;
 
@@ -60,6 +65,12 @@ pub(crate) async fn take(
         worker.assign(tracing::Span::current(), context.niceness);
         let resumption = survival.resumption();
         let proc_root = &context.config.gpu.proc_root;
+        // Before the worker has it, so that a hook which loses this gateway knows of every writer.
+        let writer = Writer { stream: entry.id(), pid: worker.pid() };
+        if let Ok(lease) = worker.lease() {
+            // A hook that is gone is noticed by whoever listens to it.
+            let _ = hook.queue(&GatewayToHook::Writer { writer }, lease);
+        }
         match hand_over(&mut worker, entry, job, &allowance, proc_root, resumption) {
             Ok(()) => {
                 entry.with(|record| {
@@ -100,9 +111,18 @@ fn hand_over(
     worker.connection.queue(&start, descriptors)
 }
 
-/// Tells a hook to run its own ffmpeg.
-pub(crate) async fn decline(context: &Context, hook: &mut Connection, declined: Declined) {
+/// Tells a hook to run its own ffmpeg. One that can't any more, because another gateway has begun the
+/// stream, is sent on to the next one if this one stops.
+pub(crate) async fn decline(
+    context: &Context,
+    hook: &mut Connection,
+    declined: Declined,
+    taken_over: bool,
+) {
     info!(reason = declined.reason, "declined");
+    if taken_over && declined == Declined::shutting_down() {
+        return let_go(hook).await;
+    }
     context.metrics.declined(declined.label);
     // A hook that doesn't hear it sees the connection close, which means the same.
     if hook.queue(&GatewayToHook::Declined { reason: declined.reason }, Vec::new()).is_ok() {
@@ -205,6 +225,28 @@ pub(crate) async fn wait_for_gpu(
         tokio::select! {
             message = hook.receive::<HookToGateway>() => hear_waiting(entry, message)?,
             () = sleep_until(Instant::now() + LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// A gateway that has just begun doesn't know its GPUs yet. A stream that was on one is worth the wait
+/// for the first look.
+pub(crate) async fn wait_for_look(
+    context: &Context,
+    entry: &Entry,
+    hook: &mut Connection,
+    job: &Job,
+) -> Result<(), Waited> {
+    if job.transcode.encoded_video().is_none() {
+        return Ok(());
+    }
+    let look = context.gpus.looked(FIRST_LOOK_LIMIT);
+    tokio::pin!(look);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut look => return Ok(()),
+            message = hook.receive::<HookToGateway>() => hear_waiting(entry, message)?,
         }
     }
 }

@@ -99,7 +99,10 @@ fn main() -> ExitCode {
         _ => PROTOCOL,
     };
     let mut channel = Channel::new(socket);
-    tell(&channel, &WorkerToGateway::Ready { protocol });
+    let (lease, _held) = std::io::pipe().expect("descriptors are free");
+    // A gateway that is gone is noticed where the worker listens.
+    let _ = channel.send(&WorkerToGateway::Ready { protocol }, &[lease.as_fd()]);
+    drop(lease);
     let Ok(Some(start)) = channel.receive::<GatewayToWorker>() else {
         return ExitCode::SUCCESS;
     };
