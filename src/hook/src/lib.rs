@@ -137,7 +137,7 @@ fn hand_over(
     let timeout = milliseconds(TIMEOUT_VARIABLE, DEFAULT_TIMEOUT);
     let reconnects = Reconnect::first(&transcode, timeout).is_some();
     let submitted = job::submit(socket.as_fd(), transcode.clone(), &files, reconnects, accept_by)
-        .and_then(|()| Ok(files.directory().try_clone()?));
+        .and_then(|()| files.directory().try_clone());
     // Files are kept for another gateway. Other inputs are the worker's now: a reader shall meet the end
     // of the pipe when the worker is gone.
     let reconnect = Reconnect::new(transcode, files, endpoint.to_owned(), timeout);

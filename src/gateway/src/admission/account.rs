@@ -49,6 +49,11 @@ pub(crate) struct Sample {
 }
 
 impl Account {
+    /// So much media was there already, by another worker or another gateway: it cost nothing here.
+    pub(crate) fn found(&mut self, media: f64) {
+        self.now.media = self.now.media.max(media);
+    }
+
     /// The stream begins to run so.
     pub(crate) fn begin(&mut self, placed: Placed) {
         // What went before was the opening of its source.

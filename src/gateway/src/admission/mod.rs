@@ -164,7 +164,10 @@ impl Admission {
         else {
             return Err(format!("there is no room for the stream: {why}"));
         };
-        entry.with(|record| record.account.begin(placed));
+        entry.with(|record| {
+            record.account.found(record.progress.position_us as f64 / 1e6);
+            record.account.begin(placed);
+        });
         let reason = step.map(|_| Reason::new(ReasonKind::Capacity, why));
         Ok(Verdict { option, reason })
     }
