@@ -175,8 +175,8 @@ impl Stream<'_> {
         (self.decoded, self.frames) = (0, 0);
         let Self { context, entry, hook, job, survival, .. } = self;
         wait_for_gpu(context, entry, hook, job, survival).await?;
-        let since = Instant::now();
-        let (worker, allowance) = take(context, entry, hook, job, survival, since).await?;
+        let until = Instant::now() + duration(context.config.streams.accept_seconds);
+        let (worker, allowance) = take(context, entry, hook, job, survival, until).await?;
         let next = self.survival.next();
         let on = match allowance.devices.first() {
             Some(device) => device.node.display().to_string(),

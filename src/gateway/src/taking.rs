@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use crate::config::duration;
 use crate::connection::{Connection, ConnectionError};
 use crate::ending::{LAST_MESSAGE, let_go};
 use crate::first_message::{Declined, Job};
@@ -30,19 +29,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const GPU_LIMIT: Duration = Duration::from_secs(20);
 /// How long a stream that was begun elsewhere waits for the first look at the GPUs. Its hook waits
 /// fifteen seconds in all.
-const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// Workers tried for a job, if they die as they are given it.
 const START_TRIES: u32 = 3;
 
-/// Takes a worker and hands it the job, from where the stream has come to. `since` is when that began
-/// to take time.
+/// Takes a worker and hands it the job, from where the stream has come to. One that isn't there by
+/// `until` comes too late.
 pub(crate) async fn take(
     context: &Context,
     entry: &Entry,
     hook: &mut Connection,
     job: &Job,
     survival: &Survival,
-    since: Instant,
+    until: Instant,
 ) -> Result<(Worker, Allowance), Waited> {
     let encodes_video = job.transcode.encoded_video().is_some();
     let allowed = || {
@@ -53,7 +52,7 @@ pub(crate) async fn take(
     allowed().map_err(no_gpu)?;
     let mut reason = String::new();
     for _ in 0..START_TRIES {
-        let mut worker = wait_for_worker(context, entry, hook, since).await?;
+        let mut worker = wait_for_worker(context, entry, hook, until).await?;
         // What there is by now.
         let allowance = match allowed() {
             Ok(allowance) => allowance,
@@ -146,9 +145,8 @@ async fn wait_for_worker(
     context: &Context,
     entry: &Entry,
     hook: &mut Connection,
-    since: Instant,
+    until: Instant,
 ) -> Result<Worker, Waited> {
-    let limit = since + duration(context.config.streams.accept_seconds);
     let mut phase = context.phase.clone();
     let mut aborting = context.phase.clone();
     let take = context.pool.take();
@@ -164,7 +162,7 @@ async fn wait_for_worker(
             () = wait_for(&mut phase, Phase::Draining) => {
                 return Err(Waited::Declined(Declined::shutting_down()));
             }
-            () = sleep_until(limit) => {
+            () = sleep_until(until) => {
                 let reason = match context.pool.readiness() {
                     Err(reason) => reason,
                     Ok(()) => "every worker is still starting".into(),

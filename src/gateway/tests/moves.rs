@@ -214,6 +214,22 @@ fn nonsense_isn_t_gone_on_with() {
     gateway.moving_hook("segments=6", Some(takeover(good))).accepted();
 }
 
+/// The next gateway has just been started; for whoever is new the real ffmpeg would be faster.
+#[test]
+fn a_stream_waits_for_the_first_worker() {
+    let gateway = Gateway::start(&Setup {
+        toml: "[streams]\naccept_seconds = 0.1\n",
+        variables: &[("RENDERGATE_FAKE_START", "slow")],
+    });
+    let resumption = r#"{"next":9,"state":1,"first":5,"lengths":[[3,1,4]]}"#;
+    let resumption = serde_json::from_str(resumption).unwrap();
+    let takeover = Takeover { resumption, writer: None, progress: Progress::default() };
+    let mut hook = gateway.moving_hook("segments=6,every=1", Some(takeover));
+    assert!(gateway.hook("").declined().contains("still warming up"));
+    hook.accepted();
+    assert_eq!(hook.ended(), Ending::Complete);
+}
+
 /// Its viewer may be about to wait, whoever has watched how much of it elsewhere.
 #[test]
 fn a_stream_goes_on_without_a_lead() {

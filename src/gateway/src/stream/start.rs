@@ -1,5 +1,7 @@
 //! How a stream begins: by another viewer's segments, or with a worker of its own.
 
+use std::time::Duration;
+
 use session::{Ending, Fault, GatewayToHook, PROTOCOL, Takeover};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -14,6 +16,11 @@ use crate::gateway::{Context, Phase};
 use crate::streams::Entry;
 use crate::survival::{Survival, Told};
 use crate::taking::{Waited, decline, take, wait_for_look};
+
+/// How long a stream that another gateway has begun waits for a worker at least: this one may just have been
+/// started, without a warm one. There is no real ffmpeg that would be faster, and with
+/// [`FIRST_LOOK_LIMIT`](crate::taking::FIRST_LOOK_LIMIT) it is less than its hook waits.
+const COLD_START: Duration = Duration::from_secs(9);
 
 /// Takes a worker for the job and hands it over; `None` if the stream ended before it began.
 pub(crate) async fn start<'a>(
@@ -50,8 +57,13 @@ pub(crate) async fn start<'a>(
             return None;
         }
     }
-    let since = if accepted || takeover.is_some() { Instant::now() } else { arrived };
-    let taken = take(context, &entry, &mut hook, &job, &survival, since).await;
+    let accept = duration(context.config.streams.accept_seconds);
+    let until = match &takeover {
+        Some(_) => Instant::now() + accept.max(COLD_START),
+        None if accepted => Instant::now() + accept,
+        None => arrived + accept,
+    };
+    let taken = take(context, &entry, &mut hook, &job, &survival, until).await;
     match taken {
         Ok((worker, allowance)) => {
             if takeover.is_some() {
