@@ -65,7 +65,20 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Starts the gateway again after it was killed.
+    /// Waits until the gateway has ended by itself.
+    ///
+    /// # Errors
+    /// If it doesn't within a minute.
+    pub fn wait_ended(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY;
+        while self.gateway.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "it goes on:\n{}", self.log_tail());
+            pause(20);
+        }
+        Ok(())
+    }
+
+    /// Kills the gateway, if it still runs, and starts it again.
     ///
     /// # Errors
     /// As [`start`](Self::start).

@@ -135,13 +135,17 @@ fn hook(stack: &Stack, input: &Path, directory: &Path) -> Result<OwnedFd> {
     let socket = OwnedFd::from(UnixStream::connect(stack.socket())?);
     let kept = socket.try_clone()?;
     let mut channel = Channel::new(socket);
+    let transcode = Box::new(plan(input, directory)?);
     let job =
-        HookToGateway::Job { protocol: PROTOCOL, transcode: Box::new(plan(input, directory)?) };
+        HookToGateway::Job { protocol: PROTOCOL, transcode, reconnects: false, takeover: None };
     let (input, directory) = (File::open(input)?, File::open(directory)?);
     channel.send(&job, &[input.as_fd(), directory.as_fd()])?;
-    match channel.receive::<GatewayToHook>()?.map(|received| received.message) {
-        Some(GatewayToHook::Accepted { .. }) => {}
-        other => bail!("the gateway doesn't take a stream: {other:?}"),
+    loop {
+        match channel.receive::<GatewayToHook>()?.map(|received| received.message) {
+            Some(GatewayToHook::Accepted { .. }) => break,
+            Some(GatewayToHook::Writer { .. }) => {}
+            other => bail!("the gateway doesn't take a stream: {other:?}"),
+        }
     }
     std::thread::spawn(move || while let Ok(Some(_)) = channel.receive::<GatewayToHook>() {});
     Ok(kept)

@@ -1,6 +1,7 @@
 //! Kills hook, worker and gateway at random moments, and looks for remains.
 //!
-//! Every third stream is live television, read by the real ffmpeg from a tuner. After each kill, within
+//! Every third stream is live television, read by the real ffmpeg from a tuner. Other streams whose worker or
+//! gateway is killed go on with the next one, and are then told to end. After each kill, within
 //! three seconds: hook, worker and reader are gone, no worker has lost its gateway, and the transcode directory holds nothing that Jellyfin would trip over (an empty
 //! segment, a temporary file, a name that isn't a number). At the end the gateway's memory and
 //! descriptors are what they were at the beginning.
@@ -76,7 +77,7 @@ fn main() -> Result<()> {
     let mut stack = Stack::start(Path::new(binaries), &folder)?;
     let mut random = Random::new(seed);
     let mut counts = [0_u32; 3];
-    let mut baseline = None;
+    let (mut moved, mut baseline) = (0, None);
     for round in 1..=count {
         let victim = match random.below(10) {
             0..=4 => Victim::Hook,
@@ -90,11 +91,12 @@ fn main() -> Result<()> {
             _ => Kind::Ts,
         };
         let delay = random.below(1500);
-        kill_once(&mut stack, &sources, &folder, victim, kind, delay).with_context(|| {
-            format!("round {round}: {victim:?} of {kind:?} killed after {delay} ms")
-        })?;
+        let goes_on =
+            kill_once(&mut stack, &sources, &folder, victim, kind, delay).with_context(|| {
+                format!("round {round}: {victim:?} of {kind:?} killed after {delay} ms")
+            })?;
         if victim == Victim::Gateway {
-            stack.restart()?;
+            moved += u32::from(goes_on);
             baseline = None;
         }
         if baseline.is_none() {
@@ -111,7 +113,8 @@ fn main() -> Result<()> {
     }
     flat(&mut stack, baseline, &sources, &folder)?;
     println!(
-        "{count} kills ({} hooks, {} workers, {} gateways): no orphan, no remains",
+        "{count} kills ({} hooks, {} workers, {} gateways, after which {moved} streams went on): \
+         no orphan, no remains",
         counts[0], counts[1], counts[2]
     );
     println!("{count} passed, 0 failed");
@@ -159,6 +162,7 @@ fn memory(stack: &Stack) -> Result<u64> {
     memory_kib(stack.pid(), "VmRSS:").context("the gateway is gone")
 }
 
+/// Says whether the stream went on.
 fn kill_once(
     stack: &mut Stack,
     sources: &Sources,
@@ -166,7 +170,7 @@ fn kill_once(
     victim: Victim,
     kind: Kind,
     delay_ms: u64,
-) -> Result<()> {
+) -> Result<bool> {
     let directory = folder.join("transcodes");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)?;
@@ -199,28 +203,33 @@ fn kill_once(
     if let Some(target) = target {
         signal(target, Signal::KILL);
     }
-    if victim == Victim::Worker {
+    let mut goes_on = false;
+    if victim == Victim::Gateway {
+        stack.restart()?;
+    }
+    if victim != Victim::Hook {
         if kind != Kind::Live && target.is_some() {
-            succeeded(stack, &mut hook, worker)?;
+            goes_on = succeeded(stack, &mut hook, worker)?;
         }
         // What goes on, or was over already, ends in order.
         signal(hook.id(), Signal::TERM);
     }
     settle(stack, &mut hook, worker, &sources.tuner.url())?;
-    inspect(&directory, &command.id, &command.extension)
+    inspect(&directory, &command.id, &command.extension)?;
+    Ok(goes_on)
 }
 
-/// Waits until another worker has the stream of one that was killed, or the stream is over.
-fn succeeded(stack: &Stack, hook: &mut Child, worker: Option<u32>) -> Result<()> {
+/// Waits until another worker has the stream of one that was killed, or the stream is over; says which.
+fn succeeded(stack: &Stack, hook: &mut Child, worker: Option<u32>) -> Result<bool> {
     let deadline = Instant::now() + WARM;
     while hook.try_wait()?.is_none() {
         if stack.stream_worker().is_some_and(|other| Some(other) != worker) {
-            return Ok(());
+            return Ok(true);
         }
         ensure!(Instant::now() < deadline, "no other worker goes on within {WARM:?}");
         pause(5);
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Waits until hook, worker and reader are gone and every other worker has a living gateway.

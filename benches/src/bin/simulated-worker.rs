@@ -25,7 +25,9 @@ const REPORTS_A_SEGMENT: u64 = 2;
 fn main() -> Result<()> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut channel = Channel::new(socket);
-    channel.send(&Message::Ready { protocol: PROTOCOL }, &[])?;
+    let (lease, _held) = std::io::pipe()?;
+    channel.send(&Message::Ready { protocol: PROTOCOL }, &[lease.as_fd()])?;
+    drop(lease);
     let Some(start) = channel.receive::<GatewayToWorker>()? else { return Ok(()) };
     let GatewayToWorker::Start { transcode, .. } = start.message else {
         bail!("expected a stream to start");

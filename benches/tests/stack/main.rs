@@ -5,6 +5,7 @@
 //! fall-back can't pass for a stream.
 
 mod files;
+mod gateways;
 
 use std::ffi::OsString;
 use std::fs;
@@ -61,6 +62,8 @@ fn wait_for(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
 struct House {
     stack: Stack,
     dir: tempfile::TempDir,
+    /// How long its hooks wait for the next gateway.
+    reconnect_ms: u32,
 }
 
 impl House {
@@ -72,7 +75,7 @@ impl House {
         let source = dir.path().join("real-ffmpeg.source");
         fs::write(&source, REAL).unwrap();
         assert!(Command::new("install").args([&source, &real]).status().unwrap().success());
-        Self { stack, dir }
+        Self { stack, dir, reconnect_ms: 30_000 }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -92,6 +95,7 @@ impl House {
             (name.to_owned(), endpoint.into()),
             ("RENDERGATE_FFMPEG".to_owned(), self.path("real-ffmpeg").into()),
             ("RECORD".to_owned(), self.path("record").into()),
+            ("RENDERGATE_RECONNECT_TIMEOUT_MS".to_owned(), self.reconnect_ms.to_string().into()),
         ]
     }
 
@@ -129,8 +133,18 @@ impl House {
     }
 
     fn view(&self, clip: Clip, command: CommandLine, script: &str) -> Report {
-        let mut settings = settings(Some(&self.stack), Path::new("ffmpeg"), clip.seconds).unwrap();
-        settings.environment = self.environment();
+        Self::view_by(self.stack.hook().unwrap(), self.environment(), clip, command, script)
+    }
+
+    fn view_by(
+        hook: PathBuf,
+        environment: Vec<(String, OsString)>,
+        clip: Clip,
+        command: CommandLine,
+        script: &str,
+    ) -> Report {
+        let mut settings = settings(None, &hook, clip.seconds).unwrap();
+        settings.environment = environment;
         let server = Server::new(settings, command).unwrap();
         play(server, &script.parse().unwrap(), Pace::Fast)
     }
@@ -360,24 +374,6 @@ fn a_worker_killed_midway() {
         fs::remove_dir_all(&command.directory).unwrap();
     }
     wait_for("the stream's end", PATIENCE, || house.stack.streams().unwrap().is_empty());
-}
-
-#[test]
-fn a_gateway_killed_midway() {
-    let mut house = House::new();
-    for container in BOTH {
-        let (mut job, command) = house.under_way(container);
-        let worker = house.worker();
-        signal(house.stack.pid(), Signal::KILL);
-        let exit = job.wait();
-        let program = house.stack.worker_program().unwrap();
-        wait_for("the worker's end", Duration::from_secs(3), || {
-            running(&program).iter().all(|process| process.pid != worker)
-        });
-        broke_off(&mut job, exit, &command, "lost the gateway");
-        fs::remove_dir_all(&command.directory).unwrap();
-        house.stack.restart().unwrap();
-    }
 }
 
 /// A stream that gets no further than being accepted, because the workers (these pids) are

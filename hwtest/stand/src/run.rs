@@ -25,6 +25,8 @@ pub struct Run {
     pub child: Child,
     /// The gateway's end of its socket.
     pub channel: Channel,
+    /// Its lease.
+    pub lease: OwnedFd,
     /// When it was given its plan.
     pub started: Instant,
     /// Where another worker could go on with it.
@@ -92,9 +94,10 @@ impl Run {
             .spawn()
             .unwrap();
         let mut channel = Channel::new(ours.into());
-        let ready = channel.receive::<WorkerToGateway>().unwrap().unwrap();
+        let mut ready = channel.receive::<WorkerToGateway>().unwrap().unwrap();
         assert!(matches!(ready.message, WorkerToGateway::Ready { .. }), "{:?}", ready.message);
-        Self { child, channel, started: Instant::now(), resumption: None }
+        let lease = ready.descriptors.pop().expect("ready comes with a lease");
+        Self { child, channel, lease, started: Instant::now(), resumption: None }
     }
 
     /// Starts a worker and gives it a plan and the GPU under test.

@@ -6,6 +6,7 @@
 mod gateway;
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use benches::processes::{Process, running};
@@ -87,6 +88,30 @@ fn a_driver_that_hangs_costs_no_stream() {
 fn an_encoder_that_fails_costs_no_stream() {
     let log = six_viewers(&format!("fail-end-picture:{PICTURE}@encode"), "");
     assert!(log.contains("another worker goes on lost=\"vah264enc"), "{log}");
+}
+
+/// The next gateway looks at the GPU first, and goes on there.
+#[test]
+fn a_gateway_killed_midway_costs_no_stream_on_the_gpu() {
+    let machine = machine();
+    let mut node = Node::start(&machine, "auto", "");
+    let mut viewer = node.play(&film(), 0);
+    let segment = |number: usize| {
+        let output = node.output(0);
+        let segments = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path());
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|it| it == "ts");
+        let whole = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+        segments.filter(is_segment).filter(whole).count() >= number
+    };
+    node.until("the first segment", || segment(1));
+    node.restart(&machine);
+    let status = node.ended(&mut viewer);
+    let said = node.said(0);
+    assert!(status.success(), "{said}\n{}", node.log());
+    assert!(said.contains("goes on with the next gateway at segment"), "{said}");
+    assert_eq!(said.matches("vah264enc").count(), 2, "on the GPU before and after: {said}");
+    assert_eq!(node.whole_segments(0), SEGMENTS, "{said}");
+    node.metric("rendergate_streams_resumed_total 1");
 }
 
 /// Jellyfin asks its ffmpeg for the driver by opening the node (contract 1.3). Where it runs there is

@@ -24,6 +24,8 @@ pub(crate) enum Outcome {
     WorkerHung(String),
     /// Nobody watches any more.
     HookGone(String),
+    /// The next gateway goes on with it.
+    Moved,
     /// The gateway ends at once.
     Aborted,
 }
@@ -38,14 +40,14 @@ impl Outcome {
             Self::Ended(ending) => of_the_device(ending),
             Self::WorkerLost(_) => last.is_none_or(of_the_device),
             Self::WorkerHung(_) => true,
-            Self::HookGone(_) | Self::Aborted => false,
+            Self::HookGone(_) | Self::Moved | Self::Aborted => false,
         }
     }
 
     /// Nobody is to go on: all is written, nobody wants it, or it would fail again.
     pub(crate) fn is_over(&self) -> bool {
         match self {
-            Self::WorkerLost(_) | Self::WorkerHung(_) => false,
+            Self::WorkerLost(_) | Self::WorkerHung(_) | Self::Moved => false,
             Self::Ended(ending) => !may_be_another_s(ending),
             Self::HookGone(_) | Self::Aborted => true,
         }
@@ -56,7 +58,7 @@ impl Outcome {
         match self {
             Self::Ended(ending) => Some(ending),
             Self::WorkerLost(_) => last,
-            Self::WorkerHung(_) | Self::HookGone(_) | Self::Aborted => None,
+            Self::WorkerHung(_) | Self::HookGone(_) | Self::Moved | Self::Aborted => None,
         }
     }
 
@@ -72,7 +74,7 @@ impl Outcome {
             Self::WorkerLost(_) => last.map_or(Some("died"), by_its_word),
             Self::WorkerHung(_) => last.map_or(Some("hung"), by_its_word),
             Self::Ended(ending) => by_its_word(ending),
-            Self::HookGone(_) | Self::Aborted => None,
+            Self::HookGone(_) | Self::Moved | Self::Aborted => None,
         }
     }
 
@@ -85,14 +87,14 @@ impl Outcome {
             (Self::WorkerLost(why) | Self::WorkerHung(why) | Self::HookGone(why), _) => {
                 format!("the worker {why}")
             }
-            (Self::Ended(_) | Self::Aborted, _) => format!("the worker {death}"),
+            (Self::Ended(_) | Self::Moved | Self::Aborted, _) => format!("the worker {death}"),
         }
     }
 
     /// What went wrong, for people; `None` if nothing did. `last` and `death` as in [`Self::why`].
     pub(crate) fn complaint(&self, last: Option<&Ending>, death: &Death) -> Option<String> {
         match (self, last) {
-            (Self::Ended(Ending::Complete | Ending::Quit), _)
+            (Self::Ended(Ending::Complete | Ending::Quit) | Self::Moved, _)
             | (Self::WorkerLost(_), Some(Ending::Complete | Ending::Quit)) => None,
             (Self::HookGone(why), _) => Some(format!("Jellyfin's side is gone: {why}")),
             (Self::Aborted, _) => Some("the gateway was told to stop at once".into()),
@@ -148,6 +150,8 @@ pub(crate) async fn conclude(
             }
             "hook_gone"
         }
+        // Told where it is let go.
+        Outcome::Moved => "moved",
         Outcome::Aborted => {
             tell(hook, failed(Fault::Gateway, "the gateway was told to stop at once".into())).await;
             "aborted"
@@ -167,8 +171,16 @@ pub(crate) async fn tell(hook: &mut Connection, ending: Ending) {
     }
 }
 
+/// Leaves a stream to the next gateway. The empty next segment stays: the viewer waits for it.
+pub(crate) async fn let_go(hook: &mut Connection) {
+    // A hook that is gone needs no telling.
+    if hook.queue(&GatewayToHook::LetGo, Vec::new()).is_ok() {
+        let _ = hook.flush(LAST_MESSAGE).await;
+    }
+}
+
 /// All words that [`conclude`] gives.
-pub(crate) const HOWS: [&str; 12] = [
+pub(crate) const HOWS: [&str; 13] = [
     "complete",
     "quit",
     "failed_input",
@@ -180,6 +192,7 @@ pub(crate) const HOWS: [&str; 12] = [
     "worker_died",
     "worker_hung",
     "hook_gone",
+    "moved",
     "aborted",
 ];
 
@@ -217,6 +230,7 @@ mod tests {
         check(Outcome::Ended(failed(Fault::Output)), None, false);
         check(Outcome::Ended(Ending::Quit), None, false);
         check(Outcome::HookGone(String::new()), None, false);
+        check(Outcome::Moved, None, false);
         check(Outcome::Aborted, None, false);
     }
 }

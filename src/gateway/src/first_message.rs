@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use ffmpeg_args::{Need, Transcode};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
-use session::{HookToGateway, PROTOCOL, Received};
+use session::{HookToGateway, PROTOCOL, Received, Resumption, Takeover};
 
 use crate::output::Output;
 use crate::sharing::Title;
@@ -20,6 +20,10 @@ pub(crate) struct Job {
     pub output: Output,
     /// What it is, if others may share it.
     pub title: Option<Title>,
+    /// Whether the hook would go on with the next gateway.
+    pub reconnects: bool,
+    /// Where another gateway has come to with it.
+    pub takeover: Option<Box<Takeover>>,
 }
 
 /// A job that the hook must run itself.
@@ -48,7 +52,7 @@ impl Job {
     /// Checks everything that can be checked without reading the media. Asks the file systems of
     /// the descriptors, which may take long.
     pub(crate) fn check(first: Received<HookToGateway>) -> Result<Self, Declined> {
-        let HookToGateway::Job { protocol, transcode } = first.message else {
+        let HookToGateway::Job { protocol, transcode, reconnects, takeover } = first.message else {
             return Err(Declined::new("protocol", "the first message must be a job"));
         };
         if protocol != PROTOCOL {
@@ -74,6 +78,13 @@ impl Job {
         for (need, descriptor) in needs.iter().zip(&descriptors) {
             check_need(need, descriptor)?;
         }
+        let may_be = |takeover: &Takeover| {
+            Resumption::possible(&transcode)
+                .is_some_and(|first| takeover.resumption.is_sound(first))
+        };
+        if takeover.as_deref().is_some_and(|takeover| !may_be(takeover)) {
+            return Err(Declined::new("takeover", "it can't have come to where it is to go on"));
+        }
         let directory = descriptors.last().expect("the output directory is always needed");
         let output = hold(directory, &transcode.output).map_err(|what| {
             Declined::new(
@@ -81,9 +92,13 @@ impl Job {
                 format!("{}: {what}", transcode.output.directory().display()),
             )
         })?;
-        // What can't be looked at can't be known to be the same.
-        let title = Title::of(&transcode, &descriptors).ok().flatten();
-        Ok(Self { transcode, descriptors, output, title })
+        // What can't be looked at can't be known to be the same. Of one that was begun elsewhere only the
+        // latest state is known, and others might have to go on behind an earlier segment.
+        let title = match takeover {
+            Some(_) => None,
+            None => Title::of(&transcode, &descriptors).ok().flatten(),
+        };
+        Ok(Self { transcode, descriptors, output, title, reconnects, takeover })
     }
 }
 

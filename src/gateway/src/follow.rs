@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hls::{Room, Share};
-use session::{Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress};
+use session::{Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress, Writer};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::config::duration;
 use crate::connection::Connection;
-use crate::ending::tell;
+use crate::ending::{let_go, tell};
 use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
 use crate::room;
@@ -80,6 +80,8 @@ fn in_hand(theirs: Progress, copied: Duration, before: Progress) -> Progress {
 enum Left {
     /// So has the stream; the word for log and counter.
     Over(&'static str),
+    /// The next gateway goes on with the stream.
+    Moved,
     /// The producer is no more. Somebody else may be.
     Bereft,
     /// The stream is better off without the producer, who is still there.
@@ -98,19 +100,32 @@ impl Follower<'_> {
         };
         info!(producer = %production.stream, "takes another viewer's segments");
         self.entry.with(|record| record.follow(production.stream));
+        // Whose end is that of the connection, which the hook sees.
+        let writer = Writer { stream: self.entry.id(), pid: NO_WORKER };
+        let _ = self.hook.queue(&GatewayToHook::Writer { writer }, Vec::new());
         let left = self.run(&share, &mut production).await;
         self.entry.with(|record| record.follow_no_more());
         match left {
             Left::Over(how) => {
                 self.job.output.remove_placeholder().await;
-                info!(how, segments = self.segments.len(), "ended");
-                self.context.metrics.stream_ended(how);
-                self.entry.ended(how, None);
+                self.log_end(how);
             }
+            Left::Moved => self.log_end("moved"),
             Left::Bereft => info!("the other viewer's stream is over: goes on by itself"),
             Left::Alone => info!("the other viewer's stream doesn't move: goes on by itself"),
         }
         left
+    }
+
+    fn log_end(&self, how: &'static str) {
+        info!(how, segments = self.segments.len(), "ended");
+        self.context.metrics.stream_ended(how);
+        self.entry.ended(how, None);
+    }
+
+    /// Whether the next gateway could go on with it now.
+    fn may_move(&self) -> bool {
+        self.job.reconnects && self.segments.latest().is_some_and(|last| last.state.is_some())
     }
 
     fn share(&self, production: &Production) -> io::Result<Share> {
@@ -124,6 +139,7 @@ impl Follower<'_> {
 
     async fn run(&mut self, share: &Arc<Share>, production: &mut Production) -> Left {
         let mut quitting = self.context.phase.clone();
+        let mut moving = quitting.clone();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut over = false;
@@ -141,6 +157,11 @@ impl Follower<'_> {
                     Ok(Some(received)) => self.hear(received.message).await,
                     Ok(None) | Err(_) => Break(Left::Over("hook_gone")),
                 },
+                () = wait_for(&mut moving, Phase::Moving), if self.may_move() => {
+                    self.entry.with(|record| record.state = State::Ending);
+                    let_go(self.hook).await;
+                    Break(Left::Moved)
+                }
                 () = wait_for(&mut quitting, Phase::Quitting) => Break(self.quit().await),
                 // A late viewer has many to copy; between two of them he may have something to say.
                 () = std::future::ready(()), if behind => Continue(()),
@@ -193,7 +214,8 @@ impl Follower<'_> {
                 return Break(Left::Alone);
             }
             self.copied += segment.seconds();
-            self.segments.push(segment);
+            self.segments.push(segment.clone());
+            self.entry.may_move(self.may_move());
             self.job.output.segment_complete(number);
             if self.entry.with(|record| record.segment_complete()) {
                 let took = self.arrived.elapsed();
@@ -201,7 +223,7 @@ impl Follower<'_> {
                 self.context.metrics.first_segment(took.as_secs_f64());
                 info!(number, ms = took.as_millis(), "first segment");
             }
-            self.tell(&GatewayToHook::SegmentComplete { number })?;
+            self.tell(&GatewayToHook::SegmentComplete { number, complete: segment.into() })?;
         }
         let behind = self.segments.len() < count;
         if !self.segments.is_empty() {
@@ -386,7 +408,7 @@ pub(crate) async fn begin(
                     no_room,
                 };
                 match follower.follow(production).await {
-                    Left::Over(_) => return None,
+                    Left::Over(_) | Left::Moved => return None,
                     Left::Alone => return Some(begun),
                     Left::Bereft => {}
                 }

@@ -6,8 +6,12 @@
 //! |---|---|---|---|
 //! | running | at the start | taken | run |
 //! | draining | SIGTERM or SIGINT | declined | run to their end |
-//! | quitting | `shutdown.drain_seconds` later | declined | write their last segment and end |
-//! | aborting | `streams.quit_seconds` later, or at a second signal | declined | break off |
+//! | moving | none is left that the next gateway couldn't go on with, or as below | the socket is closed | are left to the next gateway, if it can go on with them |
+//! | quitting | `shutdown.drain_seconds` after the signal | the same | write their last segment and end |
+//! | aborting | `streams.quit_seconds` later, or at a second signal | the same | break off |
+//!
+//! A stream moves only when the last one is ready to: until this gateway is gone, the next can't have
+//! the socket, and the viewer would wait for as long.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +24,7 @@ use session::{GatewayToHook, HookToGateway, PROTOCOL};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
@@ -60,6 +65,7 @@ const BLOCKING_THREADS: usize = 16;
 pub(crate) enum Phase {
     Running,
     Draining,
+    Moving,
     Quitting,
     Aborting,
 }
@@ -176,8 +182,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let keeping = tokio::spawn(admission.clone().keep());
     let answering = http.map(|http| tokio::spawn(http::serve(http, context.clone())));
     signals.next().await;
-    shut_down(&context, &phase, &mut signals).await;
-    accepting.abort();
+    shut_down(&context, &phase, &mut signals, accepting).await;
     scheduling.abort();
     keeping.abort();
     admission.save();
@@ -280,8 +285,8 @@ async fn accept(listener: UnixListener, context: Arc<Context>) {
 async fn refuse(context: &Context, socket: UnixStream, label: &'static str, reason: String) {
     warn!(reason, "connection refused");
     context.metrics.bad_connection(label);
-    crate::taking::decline(context, &mut Connection::new(socket), Declined::new(label, reason))
-        .await;
+    let declined = Declined::new(label, reason);
+    crate::taking::decline(context, &mut Connection::new(socket), declined, false).await;
 }
 
 /// A connection up to its job, and the stream of that job.
@@ -332,6 +337,7 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
         _ => String::new(),
     };
     let checked = tokio::task::spawn_blocking(|| Job::check(first)).await;
+    let taken_over = matches!(&checked, Ok(Ok(job)) if job.takeover.is_some());
     let admitted = match checked {
         Ok(Ok(job)) => admit(context, job, peer).await,
         Ok(Err(declined)) => Err(declined),
@@ -351,7 +357,7 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
         }
         Err(declined) => {
             context.streams.declined(item, &declined.reason);
-            crate::taking::decline(context, &mut hook, declined).await;
+            crate::taking::decline(context, &mut hook, declined, taken_over).await;
         }
     }
     Ok(())
@@ -374,7 +380,12 @@ async fn admit(
     Ok((entry, job))
 }
 
-async fn shut_down(context: &Context, phase: &watch::Sender<Phase>, signals: &mut Signals) {
+async fn shut_down(
+    context: &Context,
+    phase: &watch::Sender<Phase>,
+    signals: &mut Signals,
+    accepting: JoinHandle<()>,
+) {
     let streams = &context.streams;
     let drain = duration(context.config.shutdown.drain_seconds);
     info!(streams = streams.count(), drain_seconds = drain.as_secs_f64(), "shutting down");
@@ -383,12 +394,18 @@ async fn shut_down(context: &Context, phase: &watch::Sender<Phase>, signals: &mu
     let graceful = async {
         // Warm workers are of no more use; their memory is.
         tokio::join!(context.pool.close(), async {
-            if timeout(drain, streams.wait_for_none()).await.is_err() {
+            let drained = timeout(drain, streams.wait_for_only_movable()).await.is_ok();
+            // Whoever is let go must find the next gateway behind the socket, or nobody.
+            accepting.abort();
+            let _ = accepting.await;
+            if drained {
+                let _ = phase.send(Phase::Moving);
+            } else {
                 info!(streams = streams.count(), "drained; asking for the last segments");
                 let _ = phase.send(Phase::Quitting);
-                let quit = duration(context.config.streams.quit_seconds) + LAST_GRACE;
-                let _ = timeout(quit, streams.wait_for_none()).await;
             }
+            let quit = duration(context.config.streams.quit_seconds) + LAST_GRACE;
+            let _ = timeout(quit, streams.wait_for_none()).await;
         });
     };
     tokio::select! {

@@ -9,8 +9,8 @@ use gpu::ReasonKind;
 use prometheus::core::Collector;
 use prometheus::proto::Metric;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use session::Sandbox;
 
@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     gpu_works: IntGaugeVec,
     sandboxed: IntGaugeVec,
     running: IntCounterVec,
+    resumed: IntCounter,
     ended: IntCounterVec,
     declined: IntCounterVec,
     bad_connections: IntCounterVec,
@@ -81,6 +82,11 @@ impl Metrics {
         };
         let warm = IntGauge::new("rendergate_workers_warm", "Workers that wait for a stream")?;
         registry.register(Box::new(warm.clone()))?;
+        let resumed = IntCounter::new(
+            "rendergate_streams_resumed_total",
+            "Streams that were begun by another gateway and went on with this one",
+        )?;
+        registry.register(Box::new(resumed.clone()))?;
         let first_segment = Histogram::with_opts(
             HistogramOpts::new(
                 "rendergate_first_segment_seconds",
@@ -194,6 +200,7 @@ impl Metrics {
                 &["layer"],
             )?,
             running,
+            resumed,
             ended: counters(
                 "rendergate_streams_ended_total",
                 "Streams by their end",
@@ -269,6 +276,11 @@ impl Metrics {
 
     pub(crate) fn worker_restarted(&self, reason: &str) {
         self.worker_restarts.with_label_values(&[reason]).inc();
+    }
+
+    /// A stream that another gateway has begun has a worker.
+    pub(crate) fn stream_resumed(&self) {
+        self.resumed.inc();
     }
 
     pub(crate) fn stream_ended(&self, how: &str) {
@@ -380,6 +392,7 @@ mod tests {
         let text = String::from_utf8(metrics.render(&Streams::default(), 2).unwrap()).unwrap();
         for line in [
             "rendergate_streams_ended_total{how=\"complete\"} 1",
+            "rendergate_streams_resumed_total 0",
             "rendergate_first_segment_seconds_bucket{le=\"0.5\"} 1",
             "rendergate_first_segment_seconds_bucket{le=\"0.3\"} 0",
             "rendergate_workers_warm 2",

@@ -5,7 +5,8 @@
 //!            ▲                                    ├─ worker lost, hung ──────▶ another one, if it may help
 //!            └────────────── `survival` ◀─────────┘                            else hook told: failed
 //!                                                 ├─ hook dies ──────────────▶ worker ended
-//!                                                 └─ gateway shuts down ─────▶ both
+//!                                                 └─ gateway shuts down ─────▶ both; hook told to go on
+//!                                                                              with the next, if it can
 //! ```
 //!
 //! At every ending the empty next segment goes first (see [`crate::output`]), before the hook can
@@ -14,8 +15,9 @@
 //! Invariants:
 //! - The worker is ended and reaped, and its half-written files are gone, before another one gets the
 //!   stream or it leaves the table.
-//! - A hook that was told `Accepted` is told `Ended`, unless it or the gateway dies.
+//! - A hook that was told `Accepted` is told `Ended` or `LetGo`, unless it or the gateway dies.
 
+mod end;
 mod start;
 
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ use tracing::{info, warn};
 use crate::admission::Verdict;
 use crate::config::{Streams as Limits, duration};
 use crate::connection::{Connection, ConnectionError};
-use crate::ending::{Outcome, conclude, tell};
+use crate::ending::{Outcome, tell};
 use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
 use crate::gpus::Allowance;
@@ -43,12 +45,8 @@ use crate::sharing::Offer;
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
 use crate::taking::{Waited, note, step_aside, take, wait_for, wait_for_gpu};
-use crate::worker::{Death, Worker};
+use crate::worker::Worker;
 
-/// Grace for a worker whose stream is over: it closes its files and exits.
-const END_GRACE: Duration = Duration::from_secs(2);
-/// How long a worker that has closed its socket may take to be gone.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// A stream with both its ends.
 #[derive(Debug)]
 pub(crate) struct Stream<'a> {
@@ -76,15 +74,6 @@ pub(crate) struct Stream<'a> {
     offer: Option<Offer>,
     /// There was no room for it: it is left to the hook's ffmpeg.
     declined: Option<Declined>,
-}
-
-/// What is left of a worker.
-#[derive(Debug)]
-struct Remains {
-    pid: u32,
-    death: Death,
-    /// What it still said as it was cleared away.
-    last: Option<Ending>,
 }
 
 /// What a worker is too late for.
@@ -159,10 +148,18 @@ impl Stream<'_> {
             loss.iter().for_each(|loss| self.context.metrics.worker_restarted(loss));
             // One that can't be killed may still write.
             let reaped = remains.death.is_reaped();
+            let stops = *self.context.phase.borrow() > Phase::Running;
+            if matches!(outcome, Outcome::Moved) || loss.is_some() && stops && self.may_move() {
+                return self.let_go().await;
+            }
             if loss.is_none() || !reaped || !self.survival.may_go_on(self.told.segments()) {
                 return self.finish(outcome, remains).await;
             }
             if let Err(ended) = self.go_on(&reason).await {
+                let stops = *self.context.phase.borrow() > Phase::Running;
+                if matches!(ended, Waited::Declined(_)) && stops && self.may_move() {
+                    return self.let_go().await;
+                }
                 return self.end_without_worker(ended, outcome, remains).await;
             }
             outcome = self.relay().await;
@@ -175,8 +172,8 @@ impl Stream<'_> {
         (self.decoded, self.frames) = (0, 0);
         let Self { context, entry, hook, job, survival, .. } = self;
         wait_for_gpu(context, entry, hook, job, survival).await?;
-        let since = Instant::now();
-        let (worker, allowance) = take(context, entry, hook, job, survival, since).await?;
+        let until = Instant::now() + duration(context.config.streams.accept_seconds);
+        let (worker, allowance) = take(context, entry, hook, job, survival, until).await?;
         let next = self.survival.next();
         let on = match allowance.devices.first() {
             Some(device) => device.node.display().to_string(),
@@ -218,6 +215,7 @@ impl Stream<'_> {
     async fn relay(&mut self) -> Outcome {
         let mut quitting = self.context.phase.clone();
         let mut aborting = quitting.clone();
+        let mut moving = quitting.clone();
         let mut quit_passed_on = false;
         let mut horizon = self.entry.with(|record| record.horizon());
         loop {
@@ -246,6 +244,7 @@ impl Stream<'_> {
                     self.tell_horizon(position)
                 }
                 () = wait_for(&mut aborting, Phase::Aborting) => Err(Outcome::Aborted),
+                () = wait_for(&mut moving, Phase::Moving), if self.may_move() => Err(Outcome::Moved),
                 () = wait_for(&mut quitting, Phase::Quitting), if !quit_passed_on => {
                     quit_passed_on = true;
                     info!("the gateway shuts down: asking for the last segment");
@@ -260,6 +259,11 @@ impl Stream<'_> {
                 return outcome;
             }
         }
+    }
+
+    /// Whether the next gateway could go on with it now.
+    fn may_move(&self) -> bool {
+        self.job.reconnects && self.survival.may_move()
     }
 
     /// From now on the worker has so long.
@@ -294,6 +298,7 @@ impl Stream<'_> {
             Control::Quit => {
                 // Nobody wants what another worker would write.
                 self.survival.quits();
+                self.entry.may_move(false);
                 // The last segment is cut short, for this viewer alone.
                 self.offer = None;
                 let at = Instant::now() + duration(self.limits.quit_seconds);
@@ -382,8 +387,9 @@ impl Stream<'_> {
             WorkerToGateway::SegmentComplete { number, complete } => {
                 self.it_moves();
                 self.survival.complete(number, complete.clone());
+                self.entry.may_move(self.may_move());
                 if let Some(offer) = &self.offer {
-                    offer.segment_complete(number, complete);
+                    offer.segment_complete(number, complete.clone());
                 }
                 if !self.told.completes(number) {
                     // Written once more: the worker before was lost with the news of the one behind it.
@@ -396,7 +402,7 @@ impl Stream<'_> {
                     self.context.metrics.first_segment(took.as_secs_f64());
                     info!(number, ms = took.as_millis(), "first segment");
                 }
-                GatewayToHook::SegmentComplete { number }
+                GatewayToHook::SegmentComplete { number, complete }
             }
             WorkerToGateway::Progress(progress) => {
                 let media = progress.position_us as f64 / 1e6;
@@ -473,125 +479,5 @@ impl Stream<'_> {
             None => backend,
         };
         GatewayToHook::Running { backend, description }
-    }
-
-    /// Ends the worker, reaps it, and takes away what it has left half-written.
-    async fn clear_away(&mut self, outcome: &Outcome) -> Remains {
-        let over = outcome.is_over();
-        if over {
-            self.entry.with(|record| record.state = State::Ending);
-            if outcome.said(None) != Some(&Ending::Complete) {
-                // Whoever follows needn't wait until all is cleared away.
-                self.offer = None;
-            }
-            self.job.output.remove_placeholder().await;
-        }
-        // What the hook is to hear. It hears at once what the worker itself has said.
-        let grace = match outcome {
-            Outcome::Ended(ending) => {
-                if over {
-                    tell(&mut self.hook, ending.clone()).await;
-                }
-                END_GRACE
-            }
-            Outcome::HookGone(_) => END_GRACE,
-            // A dying worker has its moment: at EOF the process is about to be reapable.
-            Outcome::WorkerLost(_) => LAST_MOMENT,
-            Outcome::WorkerHung(_) | Outcome::Aborted => Duration::ZERO,
-        };
-        let worker = self.worker.take().expect("it has been listened to");
-        let pid = worker.pid();
-        let mut last = None;
-        let mut said = Vec::new();
-        let death = worker
-            .end_hearing(grace, |message| match message {
-                WorkerToGateway::SegmentComplete { number, complete } => {
-                    said.push((number, complete));
-                }
-                WorkerToGateway::GpuTime { engines, withheld } => {
-                    hear_gpu_time(self.context, &self.entry, engines, withheld);
-                }
-                WorkerToGateway::CpuTime { cpu_us } => hear_cpu_time(&self.entry, cpu_us),
-                WorkerToGateway::Ended(ending) => last = Some(ending),
-                _ => {}
-            })
-            .await;
-        self.context.admission.ended(&self.entry);
-        for (number, complete) in said {
-            if over {
-                // The hook may have been told of the end.
-                self.job.output.segment_complete(number);
-            } else {
-                // Whether the hook still hears it is seen elsewhere.
-                let _ = self.hear_worker(WorkerToGateway::SegmentComplete { number, complete });
-            }
-        }
-        let (node, film) = self.entry.with(|record| (record.node.clone(), record.input.clone()));
-        if let Some(node) = node
-            && outcome.may_be_the_gpu(last.as_ref())
-        {
-            self.survival.failed_on(&node);
-            self.context.gpus.failed(&node, self.began, film, outcome.why(last.as_ref(), &death));
-        }
-        let complete = matches!(outcome, Outcome::Ended(Ending::Complete | Ending::Quit));
-        if !complete || !death.is_clean() {
-            for tag in [self.entry.id().writer_tag(pid), self.entry.id().to_string()] {
-                self.job.output.sweep(tag).await;
-            }
-        }
-        Remains { pid, death, last }
-    }
-
-    /// Tells whoever is left.
-    async fn finish(mut self, outcome: Outcome, remains: Remains) {
-        let Remains { pid, death, last } = remains;
-        self.entry.with(|record| record.state = State::Ending);
-        self.job.output.remove_placeholder().await;
-        if let (false, Outcome::Ended(ending)) = (outcome.is_over(), &outcome) {
-            tell(&mut self.hook, ending.clone()).await;
-        }
-        if let (Some(offer), Some(Ending::Complete)) = (&self.offer, outcome.said(last.as_ref())) {
-            offer.complete();
-        }
-        let why = outcome.complaint(last.as_ref(), &death);
-        let how = conclude(self.context, &mut self.hook, outcome, last, &death, pid).await;
-        self.log_end(how, why);
-    }
-
-    /// No other worker could be given the stream that `outcome` took the last one from.
-    async fn end_without_worker(mut self, ended: Waited, outcome: Outcome, remains: Remains) {
-        let outcome = match ended {
-            Waited::Declined(declined) => {
-                warn!(reason = declined.reason, "no other worker can go on");
-                outcome
-            }
-            Waited::Quit => {
-                // Nothing is half-written, and nobody wants the rest.
-                self.job.output.remove_placeholder().await;
-                tell(&mut self.hook, Ending::Quit).await;
-                return self.log_end("quit", None);
-            }
-            Waited::HookGone => Outcome::HookGone("it closed the connection".into()),
-            Waited::Aborted => Outcome::Aborted,
-        };
-        self.finish(outcome, remains).await;
-    }
-
-    fn log_end(&self, how: &'static str, why: Option<String>) {
-        let (frames, segments, speed) = self.entry.with(|record| {
-            (
-                record.progress.frames,
-                record.segments,
-                (record.overall_speed() * 100.0).round() / 100.0,
-            )
-        });
-        let seconds = self.arrived.elapsed().as_secs_f64();
-        info!(how, frames, segments, speed, seconds, "ended");
-        if let Some(Declined { label, reason }) = &self.declined {
-            self.context.metrics.declined(label);
-            return self.entry.ended("declined", Some(reason.clone()));
-        }
-        self.context.metrics.stream_ended(how);
-        self.entry.ended(how, why);
     }
 }

@@ -137,6 +137,8 @@ pub(crate) struct Record {
     horizon: watch::Sender<Option<Duration>>,
     /// Since when it has been held without a break, and what it had produced by then.
     held: Option<(Instant, Duration)>,
+    /// The next gateway could go on with it now.
+    may_move: bool,
     /// How it has ended, once it has: the word of `rendergate_streams_ended_total`, and why.
     end: Option<(&'static str, Option<String>)>,
 }
@@ -218,8 +220,19 @@ impl Record {
             follows: None,
             horizon: watch::Sender::new(None),
             held: None,
+            may_move: false,
             end: None,
         }
+    }
+
+    /// Another gateway has come so far with it. Where its viewer is was known there; here it counts as
+    /// having watched all of it, so that nobody's lead is served before it.
+    pub(crate) fn takes_over(&mut self, segments: u64, progress: Progress) {
+        self.segments = segments;
+        self.progress = progress;
+        let watched = Duration::from_micros(progress.position_us);
+        self.viewer = Viewer { watched, as_of: Some(Instant::now()) };
+        self.may_move = true;
     }
 
     /// It stands still for others.
@@ -407,7 +420,7 @@ struct Shared {
     table: Mutex<Table>,
     /// A stream has come.
     arrived: Notify,
-    /// A stream has left.
+    /// A stream has left, or can be left to the next gateway.
     left: Notify,
 }
 
@@ -461,6 +474,12 @@ impl Streams {
             !table.records.values().any(|r| r.state == State::Ending && r.key == *key)
         })
         .await;
+    }
+
+    /// Waits until every stream that is left could go on with the next gateway.
+    pub(crate) async fn wait_for_only_movable(&self) {
+        self.wait(|table| table.records.values().all(|r| r.may_move || r.state == State::Ending))
+            .await;
     }
 
     /// Waits until no stream is left.
@@ -530,6 +549,13 @@ impl Entry {
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
         let mut table = self.streams.lock();
         change(table.records.get_mut(&self.id).expect("an entry's record is in the table"))
+    }
+
+    /// Notes whether the next gateway could go on with it.
+    pub(crate) fn may_move(&self, may: bool) {
+        if self.with(|record| std::mem::replace(&mut record.may_move, may)) != may {
+            self.streams.shared.left.notify_waiters();
+        }
     }
 
     /// Notes how it has ended, which is kept when it leaves the table.

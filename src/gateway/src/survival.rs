@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ffmpeg_args::{Location, Output, Transcode};
+use ffmpeg_args::Transcode;
 use gpu::{Reason, ReasonKind};
-use session::{Complete, Ending, Progress, Resumption};
+use session::{Complete, Ending, Progress, Resumption, Takeover};
 
 use crate::gpus::Allowance;
 
@@ -38,22 +38,25 @@ pub(crate) struct Survival {
 
 impl Survival {
     pub(crate) fn of(transcode: &Transcode) -> Self {
-        let segments = match &transcode.output {
-            Output::Hls(output) => Some(output.start_number),
-            // A growing file is only appended to, and its reader knows how far it has read.
-            Output::Progressive(_) => None,
-        };
-        // What came through a pipe is gone.
-        let comes_once = |location: &Location| matches!(location, Location::Network(_));
+        let first = Resumption::possible(transcode);
         Self {
-            resumption: Resumption::beginning(segments.unwrap_or(0)),
-            possible: segments.is_some()
-                && !transcode.inputs.iter().any(|input| comes_once(&input.location)),
+            resumption: Resumption::beginning(first.unwrap_or(0)),
+            possible: first.is_some(),
             losses: 0,
             written: false,
             quits: false,
             on_gpus: BTreeMap::new(),
         }
+    }
+
+    /// Goes on where another gateway has come to.
+    pub(crate) fn takes_over(&mut self, resumption: Resumption) {
+        self.resumption = resumption;
+    }
+
+    /// Whether another gateway could go on with it now.
+    pub(crate) fn may_move(&self) -> bool {
+        self.possible && !self.quits && self.resumption.state.is_some()
     }
 
     /// Notes a complete segment.
@@ -154,6 +157,14 @@ impl Told {
         };
         told.elapsed_stands();
         told
+    }
+
+    /// Of a stream that another gateway has begun: everything but by whom it is run is known.
+    pub(crate) fn of_another(takeover: &Takeover) -> Self {
+        let segments = takeover.resumption.segments();
+        let last = takeover.resumption.next.checked_sub(1);
+        let told = Self::of_followed(segments, last, takeover.progress);
+        Self { accepted: false, running: false, ..told }
     }
 
     /// Whether it is news that the stream is taken.
@@ -274,6 +285,27 @@ mod tests {
         assert_eq!(survival.ending(), Some(Ending::Complete));
         survival.quits();
         assert_eq!(survival.ending(), Some(Ending::Quit));
+    }
+
+    #[test]
+    fn what_another_gateway_has_told_stays_told() {
+        let mut resumption = Resumption::beginning(4);
+        (4..7).for_each(|number| resumption.note(number, complete()));
+        let progress = Progress { frames: 300, elapsed_us: 9, ..Progress::default() };
+        let takeover = Takeover { resumption, writer: None, progress };
+        let mut told = Told::of_another(&takeover);
+        assert!(told.accepts() && told.runs() && !told.commits());
+        assert!(!told.completes(6) && told.completes(7));
+        assert_eq!(told.segments(), 4);
+        let own = Progress { frames: 290, elapsed_us: 2, ..Progress::default() };
+        assert_eq!(told.progress(own), Progress { elapsed_us: 11, ..progress });
+        let mut survival = Survival::of(&segments());
+        assert!(!survival.may_move());
+        survival.takes_over(takeover.resumption);
+        assert!(survival.may_move() && survival.may_go_on(4));
+        assert_eq!(survival.next(), 7);
+        survival.quits();
+        assert!(!survival.may_move());
     }
 
     #[test]

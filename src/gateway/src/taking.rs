@@ -7,14 +7,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use gpu::Device;
-use session::{Control, GatewayToHook, GatewayToWorker, HookToGateway, Received, Resumption};
+use session::{
+    Control, GatewayToHook, GatewayToWorker, HookToGateway, Received, Resumption, Writer,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use crate::config::duration;
 use crate::connection::{Connection, ConnectionError};
-use crate::ending::LAST_MESSAGE;
+use crate::ending::{LAST_MESSAGE, let_go};
 use crate::first_message::{Declined, Job};
 use crate::gateway::{Context, Phase};
 use crate::gpu_time::GpuTime;
@@ -27,18 +28,21 @@ use crate::worker::Worker;
 /// where others keep it busy.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const GPU_LIMIT: Duration = Duration::from_secs(20);
+/// How long a stream that was begun elsewhere waits for the first look at the GPUs. Its hook waits
+/// fifteen seconds in all.
+pub(crate) const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// Workers tried for a job, if they die as they are given it.
 const START_TRIES: u32 = 3;
 
-/// Takes a worker and hands it the job, from where the stream has come to. `since` is when that began
-/// to take time.
+/// Takes a worker and hands it the job, from where the stream has come to. One that isn't there by
+/// `until` comes too late.
 pub(crate) async fn take(
     context: &Context,
     entry: &Entry,
     hook: &mut Connection,
     job: &Job,
     survival: &Survival,
-    since: Instant,
+    until: Instant,
 ) -> Result<(Worker, Allowance), Waited> {
     let encodes_video = job.transcode.encoded_video().is_some();
     let allowed = || {
@@ -49,7 +53,7 @@ pub(crate) async fn take(
     allowed().map_err(no_gpu)?;
     let mut reason = String::new();
     for _ in 0..START_TRIES {
-        let mut worker = wait_for_worker(context, entry, hook, since).await?;
+        let mut worker = wait_for_worker(context, entry, hook, until).await?;
         // What there is by now.
         let allowance = match allowed() {
             Ok(allowance) => allowance,
@@ -61,6 +65,12 @@ pub(crate) async fn take(
         worker.assign(tracing::Span::current(), context.niceness);
         let resumption = survival.resumption();
         let proc_root = &context.config.gpu.proc_root;
+        // Before the worker has it, so that a hook which loses this gateway knows of every writer.
+        let writer = Writer { stream: entry.id(), pid: worker.pid() };
+        if let Ok(lease) = worker.lease() {
+            // A hook that is gone is noticed by whoever listens to it.
+            let _ = hook.queue(&GatewayToHook::Writer { writer }, lease);
+        }
         match hand_over(&mut worker, entry, job, &allowance, proc_root, resumption) {
             Ok(()) => {
                 entry.with(|record| {
@@ -114,9 +124,18 @@ pub(crate) fn step_aside(context: &Context, hook: &mut Connection) {
     }
 }
 
-/// Tells a hook to run its own ffmpeg.
-pub(crate) async fn decline(context: &Context, hook: &mut Connection, declined: Declined) {
+/// Tells a hook to run its own ffmpeg. One that can't any more, because another gateway has begun the
+/// stream, is sent on to the next one if this one stops.
+pub(crate) async fn decline(
+    context: &Context,
+    hook: &mut Connection,
+    declined: Declined,
+    taken_over: bool,
+) {
     info!(reason = declined.reason, "declined");
+    if taken_over && declined == Declined::shutting_down() {
+        return let_go(hook).await;
+    }
     context.metrics.declined(declined.label);
     if declined.label == Declined::MAX_STREAMS {
         step_aside(context, hook);
@@ -143,9 +162,8 @@ async fn wait_for_worker(
     context: &Context,
     entry: &Entry,
     hook: &mut Connection,
-    since: Instant,
+    until: Instant,
 ) -> Result<Worker, Waited> {
-    let limit = since + duration(context.config.streams.accept_seconds);
     let mut phase = context.phase.clone();
     let mut aborting = context.phase.clone();
     let take = context.pool.take();
@@ -161,7 +179,7 @@ async fn wait_for_worker(
             () = wait_for(&mut phase, Phase::Draining) => {
                 return Err(Waited::Declined(Declined::shutting_down()));
             }
-            () = sleep_until(limit) => {
+            () = sleep_until(until) => {
                 let reason = match context.pool.readiness() {
                     Err(reason) => reason,
                     Ok(()) => "every worker is still starting".into(),
@@ -222,6 +240,28 @@ pub(crate) async fn wait_for_gpu(
         tokio::select! {
             message = hook.receive::<HookToGateway>() => hear_waiting(entry, message)?,
             () = sleep_until(Instant::now() + LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// A gateway that has just begun doesn't know its GPUs yet. A stream that was on one is worth the wait
+/// for the first look.
+pub(crate) async fn wait_for_look(
+    context: &Context,
+    entry: &Entry,
+    hook: &mut Connection,
+    job: &Job,
+) -> Result<(), Waited> {
+    if job.transcode.encoded_video().is_none() {
+        return Ok(());
+    }
+    let look = context.gpus.looked(FIRST_LOOK_LIMIT);
+    tokio::pin!(look);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut look => return Ok(()),
+            message = hook.receive::<HookToGateway>() => hear_waiting(entry, message)?,
         }
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Worker {
     pub connection: Connection,
     child: Child,
     pid: u32,
+    /// See [`WorkerToGateway::Ready`].
+    lease: Option<OwnedFd>,
     log: WorkerLog,
     niced: bool,
     exited: bool,
@@ -90,14 +92,21 @@ impl Worker {
             connection: Connection::from_std(ours)?,
             child,
             pid,
+            lease: None,
             log: WorkerLog::read(pid, stderr),
             niced: launcher.nice > 0,
             exited: false,
         };
         let first = tokio::time::timeout(limit, worker.connection.receive::<WorkerToGateway>());
         let failure = match first.await {
-            Ok(Ok(Some(received))) => match received.message {
-                WorkerToGateway::Ready { protocol: PROTOCOL } => return Ok(worker),
+            Ok(Ok(Some(mut received))) => match received.message {
+                WorkerToGateway::Ready { protocol: PROTOCOL } => {
+                    worker.lease = received.descriptors.pop();
+                    if worker.lease.is_some() {
+                        return Ok(worker);
+                    }
+                    StartError::Garbage("expected its lease with ready".into())
+                }
                 WorkerToGateway::Ready { protocol } => StartError::Protocol(protocol),
                 other => StartError::Garbage(format!("expected ready, got {other:?}")),
             },
@@ -114,6 +123,11 @@ impl Worker {
     /// The process.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// A hold on its lease, for whoever has to know of its end without being its parent.
+    pub(crate) fn lease(&self) -> io::Result<Vec<OwnedFd>> {
+        self.lease.iter().map(OwnedFd::try_clone).collect()
     }
 
     /// From now on it works for a viewer: full speed, and its log lines belong to the stream.

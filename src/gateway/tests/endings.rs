@@ -102,7 +102,7 @@ fn told_once(hook: &mut common::Hook, segments: std::ops::Range<u64>) -> Ending 
     let (mut next, mut committed, mut running, mut progress) = (segments.start, 0, 0, 0);
     loop {
         match hook.next() {
-            Some(GatewayToHook::SegmentComplete { number }) => {
+            Some(GatewayToHook::SegmentComplete { number, .. }) => {
                 assert_eq!(number, next);
                 next += 1;
             }
@@ -348,6 +348,8 @@ fn a_hook_that_says_something_else_ends_its_stream() {
     let second = session::HookToGateway::Job {
         protocol: session::PROTOCOL,
         transcode: Box::new(gateway.transcode("")),
+        reconnects: false,
+        takeover: None,
     };
     hook.channel.send(&second, &[]).unwrap();
     gateway.idle();

@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 
-use common::{Gateway, Hook, Setup, until};
+use common::{Gateway, Hook, Setup, kill, until};
 use ffmpeg_args::{Output, Transcode};
-use session::{Control, Ending, GatewayToHook, PROTOCOL};
+use rustix::process::Signal;
+use session::{Control, Ending, GatewayToHook, HookToGateway, PROTOCOL};
 
 fn sharing() -> Gateway {
     let gateway = Gateway::start(&Setup { toml: "", variables: &[("RENDERGATE_SHARE", "on")] });
@@ -16,13 +18,30 @@ fn sharing() -> Gateway {
 
 /// The same title in a folder and under a name of one's own.
 fn viewer(gateway: &Gateway, script: &str, name: &str) -> Hook {
+    let (transcode, descriptors) = job(gateway, script, name);
+    gateway.hook_with(PROTOCOL, transcode, descriptors)
+}
+
+fn job(gateway: &Gateway, script: &str, name: &str) -> (Transcode, Vec<OwnedFd>) {
     let mut transcode = gateway.transcode(script);
     rename(&mut transcode, gateway, name);
     let folder = gateway.folder.path().join(name);
     fs::create_dir_all(&folder).unwrap();
     let descriptors =
         vec![File::open(gateway.input()).unwrap().into(), File::open(folder).unwrap().into()];
-    gateway.hook_with(PROTOCOL, transcode, descriptors)
+    (transcode, descriptors)
+}
+
+/// One who goes on with the next gateway.
+fn moving_viewer(gateway: &Gateway, name: &str) -> Hook {
+    let (transcode, descriptors) = job(gateway, "every=30", name);
+    let hook = Hook::connect(&gateway.socket());
+    let transcode = Box::new(transcode);
+    let job =
+        HookToGateway::Job { protocol: PROTOCOL, transcode, reconnects: true, takeover: None };
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    hook.channel.send(&job, &descriptors).unwrap();
+    hook
 }
 
 fn rename(transcode: &mut Transcode, gateway: &Gateway, name: &str) {
@@ -274,4 +293,38 @@ fn a_late_viewer_is_told_of_what_he_has() {
         }
     };
     assert_eq!((ending, complete, position), (Ending::Complete, 400, 1_200_000_000));
+}
+
+/// Who produces and who follows are let go together, each with all that the next gateway needs.
+#[test]
+fn viewers_of_one_title_outlive_their_gateway() {
+    let mut gateway = sharing();
+    let mut first = moving_viewer(&gateway, "one");
+    first.segment(6);
+    let mut second = moving_viewer(&gateway, "two");
+    assert_eq!(runs(&mut second), "shared");
+    second.segment(6);
+    kill(gateway.pid(), Signal::TERM);
+    for (hook, name, copies) in [(&mut first, "one", false), (&mut second, "two", true)] {
+        let mut last = 6;
+        loop {
+            match hook.next().expect("a last message") {
+                GatewayToHook::SegmentComplete { number, complete } => {
+                    assert!(complete.state.is_some());
+                    last = number;
+                }
+                GatewayToHook::LetGo => break,
+                GatewayToHook::Ended(ending) => panic!("{name}: {ending:?}"),
+                _ => {}
+            }
+        }
+        let (writer, lease) = hook.writers.last().expect("somebody has written");
+        assert_eq!((writer.pid == 0, lease.is_none()), (copies, copies), "{name}");
+        let whole: Vec<u64> = segments(&gateway, name)
+            .into_iter()
+            .filter_map(|(number, bytes)| (!bytes.is_empty()).then_some(number))
+            .collect();
+        assert_eq!(whole, (5..=last).collect::<Vec<_>>(), "{name}");
+    }
+    assert!(gateway.exited().success());
 }

@@ -10,7 +10,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use session::{Channel, GatewayToHook, HookToGateway, PROTOCOL};
 
 use crate::console;
-use crate::job::connect_to;
+use crate::job::{Patience, connect_to};
 
 /// A gateway that has just started is still looking at its GPU, and says so after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(12);
@@ -27,7 +27,7 @@ pub fn answer(endpoint: &OsStr) -> Option<i32> {
 }
 
 fn ask(endpoint: &OsStr) -> Option<String> {
-    let socket = connect_to(endpoint).ok()?;
+    let socket = connect_to(endpoint, Patience::Some).ok()?;
     set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE)).ok()?;
     let mut channel = Channel::new(socket);
     channel.send(&HookToGateway::Driver { protocol: PROTOCOL }, &[]).ok()?;

@@ -135,9 +135,9 @@ impl Files {
         Ok(())
     }
 
-    /// Closes all but the output directory.
-    pub fn into_directory(self) -> OwnedFd {
-        self.directory
+    /// The output directory.
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
     }
 
     /// In the order in which a job carries them.
@@ -174,11 +174,20 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(directory)
 }
 
+/// What to do about a gateway that doesn't take a connection at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Wait for [`CONNECT_PATIENCE`].
+    Some,
+    /// Nothing; its socket is read and written without waiting, too.
+    None,
+}
+
 /// Connects to the gateway.
 ///
 /// # Errors
 /// [`JobError::Endpoint`] or [`JobError::Absent`].
-pub fn connect_to(endpoint: &OsStr) -> Result<OwnedFd, JobError> {
+pub fn connect_to(endpoint: &OsStr, patience: Patience) -> Result<OwnedFd, JobError> {
     let shown = || endpoint.to_string_lossy().into_owned();
     let absent =
         |error: rustix::io::Errno| JobError::Absent { endpoint: shown(), error: error.into() };
@@ -188,8 +197,12 @@ pub fn connect_to(endpoint: &OsStr) -> Result<OwnedFd, JobError> {
         .filter(|path| !path.is_empty())
         .ok_or_else(|| JobError::Endpoint(shown()))?;
     let address = SocketAddrUnix::new(path).map_err(|_| JobError::Endpoint(shown()))?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(absent)?;
+    let flags = match patience {
+        Patience::Some => SocketFlags::CLOEXEC,
+        Patience::None => SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+    };
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(absent)?;
     // On unix sockets the send time-out bounds how long a full backlog is waited for.
     set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_PATIENCE)).map_err(absent)?;
     connect(&socket, &address).map_err(|error| match error {
@@ -207,9 +220,11 @@ pub fn submit(
     socket: BorrowedFd<'_>,
     transcode: Transcode,
     files: &Files,
+    reconnects: bool,
     deadline: Instant,
 ) -> io::Result<()> {
-    let job = HookToGateway::Job { protocol: PROTOCOL, transcode: Box::new(transcode) };
+    let transcode = Box::new(transcode);
+    let job = HookToGateway::Job { protocol: PROTOCOL, transcode, reconnects, takeover: None };
     let descriptors = files.descriptors();
     let frame = session::encode(&job, descriptors.len())?;
     let mut sent = 0;

@@ -31,6 +31,7 @@ pub mod process;
 mod progress;
 mod reader;
 mod real;
+mod reconnect;
 mod rescue;
 mod stream;
 
@@ -43,10 +44,11 @@ use ffmpeg_args::{PassthroughKind, Plan, Transcode};
 use rustix::fs::{Mode, OFlags};
 use session::Channel;
 
-use job::{DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Files};
+use job::{DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Files, Patience};
 use placeholder::Placeholders;
 use process::Signals;
 use real::Tool;
+use reconnect::{DEFAULT_TIMEOUT, Reconnect, TIMEOUT_VARIABLE};
 use stream::{Outcome, Setup};
 
 const DISABLE_VARIABLE: &str = "RENDERGATE_DISABLE";
@@ -100,12 +102,9 @@ fn transcode_by_gateway(mut transcode: Transcode) -> Outcome {
     job::forget_missing_fonts(&mut transcode);
     fill_standard_descriptors();
     let endpoint = endpoint();
-    let patience = std::env::var(ACCEPT_VARIABLE)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .map_or(ACCEPT_PATIENCE, Duration::from_millis);
+    let patience = milliseconds(ACCEPT_VARIABLE, ACCEPT_PATIENCE);
     let connected = Files::open(&transcode).and_then(|mut files| {
-        let socket = job::connect_to(&endpoint)?;
+        let socket = job::connect_to(&endpoint, Patience::Some)?;
         // Only now is there somebody to read for.
         files.fetch(&transcode)?;
         Ok((socket, files))
@@ -135,12 +134,16 @@ fn hand_over(
     let output = transcode.output.clone();
     let summary = transcode.summary();
     let has_video = transcode.video.is_some();
+    let timeout = milliseconds(TIMEOUT_VARIABLE, DEFAULT_TIMEOUT);
+    let reconnects = Reconnect::first(&transcode, timeout).is_some();
+    let submitted = job::submit(socket.as_fd(), transcode.clone(), &files, reconnects, accept_by)
+        .and_then(|()| files.directory().try_clone());
+    // Files are kept for another gateway. Other inputs are the worker's now: a reader shall meet the end
+    // of the pipe when the worker is gone.
+    let reconnect = Reconnect::new(transcode, files, endpoint.to_owned(), timeout);
     let endpoint = endpoint.to_string_lossy().into_owned();
-    let submitted = job::submit(socket.as_fd(), transcode, &files, accept_by);
-    // Inputs are the worker's now: a reader shall meet the end of the pipe when the worker is gone.
-    let directory = files.into_directory();
     let outcome = match submitted {
-        Ok(()) => stream::run(
+        Ok(directory) => stream::run(
             Setup {
                 channel: Channel::new(socket),
                 placeholders: Placeholders::new(directory, &output),
@@ -148,6 +151,7 @@ fn hand_over(
                 summary,
                 has_video,
                 accept_by,
+                reconnect,
             },
             &signals,
         ),
@@ -179,6 +183,11 @@ fn fill_standard_descriptors() {
     }
 }
 
+fn milliseconds(variable: &str, default: Duration) -> Duration {
+    let value = std::env::var(variable).ok().and_then(|value| value.parse().ok());
+    value.map_or(default, Duration::from_millis)
+}
+
 fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|value| !value.is_empty() && value != "0")
 }
@@ -203,6 +212,9 @@ Environment (all optional):
   RENDERGATE_FFMPEG              the real ffmpeg [/usr/lib/jellyfin-ffmpeg/ffmpeg, then PATH]
   RENDERGATE_FFPROBE             the real ffprobe [beside RENDERGATE_FFMPEG, then as above]
   RENDERGATE_ACCEPT_TIMEOUT_MS   how long the gateway may take to answer [{accept}]
+  {TIMEOUT_VARIABLE}
+                                 how long a stream that has lost its gateway waits for the next
+                                 one [{reconnect}], 0 to end at once
   RENDERGATE_DISABLE=1           always run the real ffmpeg
 
 Try it:
@@ -211,5 +223,6 @@ Try it:
 ",
         version = env!("CARGO_PKG_VERSION"),
         accept = ACCEPT_PATIENCE.as_millis(),
+        reconnect = DEFAULT_TIMEOUT.as_millis(),
     ));
 }

@@ -18,14 +18,15 @@
 //!   then on. The worker may well write that number after all, as the last, partial segment; it
 //!   does so by rename, which needs no placeholder. Should Jellyfin lose patience (SIGKILL after
 //!   five seconds), there is nothing left to remove.
-//! - **Gateway gone:** the connection ends; the hook removes the placeholder and exits with 1.
+//! - **Gateway gone:** the connection ends. If another one may go on with the stream, the placeholder stays
+//!   while that is waited for; else the hook removes it and exits with 1.
 //! - **Panic of the hook:** the panic handler removes it before the process ends ([`crate::run`]).
 //! - **SIGKILL of the hook, or a power cut:** the one ending the hook can't cover. The kernel
 //!   closes a dying process's descriptors (`exit_files`) before it tells the parent (`exit_notify`,
 //!   SIGCHLD), so gateway and worker, who hold the directory too, see the connection end before
 //!   Jellyfin can know of the exit, and remove the file; Jellyfin looks again after 100 ms at the
 //!   earliest if it waits. It is an order of events, not a lock. Jellyfin itself sends SIGKILL only
-//!   after `q`, where no placeholder is left. After a power cut Jellyfin empties the transcode
+//!   after `q`, where no placeholder is left. While no gateway is there nobody covers it. After a power cut Jellyfin empties the transcode
 //!   directory when it starts.
 //!
 //! Removing is two calls, "is it empty" and "unlink". If the worker's rename falls between them a

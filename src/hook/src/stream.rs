@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Asked ──Accepted──▶ Accepted ──Committed──▶ Committed ──Ended──▶ exit
-//!   │                    │                        └─ gateway lost ─▶ exit 1
+//!   │                    │                        └─ gateway lost ─▶ the next one ([`away`]), or exit 1
 //!   └──── Declined, Ended{Failed}, lost, no answer ─▶ real ffmpeg (exit, if asked to quit)
 //! ```
 //!
@@ -13,6 +13,8 @@
 //! - The real ffmpeg is an outcome only while nothing has been written.
 //! - Every way out of here has removed the placeholder ([`crate::placeholder`]).
 //! - Nothing waits but poll, and poll never longer than the next deadline.
+
+mod away;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -24,11 +26,13 @@ use session::{
     Channel, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress, StreamId,
 };
 
+use self::away::{Away, Stage};
 use crate::clock::timespec;
 use crate::console::{Console, PATIENCE};
 use crate::keys::Keyboard;
 use crate::placeholder::Placeholders;
 use crate::process::{Signals, step_aside};
+use crate::reconnect::Reconnect;
 use crate::{progress, rescue};
 
 /// ffmpeg's exit code after a signal.
@@ -68,6 +72,8 @@ pub struct Setup {
     pub has_video: bool,
     /// When an answer to the job must have come.
     pub accept_by: Instant,
+    /// If the stream can go on with another gateway.
+    pub reconnect: Option<Reconnect>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -88,6 +94,8 @@ struct Stream<'a> {
     console: Console<BorrowedFd<'static>>,
     keyboard: Keyboard,
     phase: Phase,
+    /// While no gateway has the stream, which has begun.
+    away: Option<Away>,
     id: Option<StreamId>,
     stdin_open: bool,
     outbox: Vec<u8>,
@@ -107,6 +115,7 @@ pub fn run(setup: Setup, signals: &Signals) -> Outcome {
         console: Console::new(stderr()),
         keyboard: Keyboard::default(),
         phase: Phase::Asked,
+        away: None,
         id: None,
         stdin_open: true,
         outbox: Vec::new(),
@@ -136,7 +145,7 @@ impl Stream<'_> {
     fn turn(&mut self) -> Option<Outcome> {
         let ready = match self.wait() {
             Ok(ready) => ready,
-            Err(error) => return Some(self.lost(&format!("poll: {error}"))),
+            Err(error) => return Some(self.broken(&format!("poll: {error}"))),
         };
         self.console.flush();
         if ready.signal
@@ -146,6 +155,9 @@ impl Stream<'_> {
         }
         if ready.stdin {
             self.on_stdin();
+        }
+        if ready.lease {
+            self.on_lease();
         }
         if ready.gateway
             && let Some(outcome) = self.on_gateway()
@@ -158,17 +170,21 @@ impl Stream<'_> {
     }
 
     fn wait(&self) -> rustix::io::Result<Ready> {
-        let channel = self.setup.channel.socket();
-        let mut gateway = PollFlags::IN;
-        if self.may_send() {
-            gateway |= PollFlags::OUT;
-        }
         let input = stdin();
-        let mut fds = vec![PollFd::new(self.signals, PollFlags::IN), PollFd::new(channel, gateway)];
-        let stdin_at = self.stdin_open.then(|| {
-            fds.push(PollFd::new(&input, PollFlags::IN));
+        let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
+        let mut watch = |descriptor| {
+            fds.push(descriptor);
             fds.len() - 1
+        };
+        let gateway_at = self.is_connected().then(|| {
+            let output = if self.may_send() { PollFlags::OUT } else { PollFlags::empty() };
+            watch(PollFd::new(self.setup.channel.socket(), PollFlags::IN | output))
         });
+        let leaving = self.away.as_ref().is_some_and(|away| away.stage == Stage::Leaving);
+        let lease = self.setup.reconnect.as_ref().and_then(Reconnect::lease);
+        let lease_at =
+            lease.filter(|_| leaving).map(|lease| watch(PollFd::new(lease, PollFlags::IN)));
+        let stdin_at = self.stdin_open.then(|| watch(PollFd::new(&input, PollFlags::IN)));
         if self.console.is_behind() {
             fds.push(PollFd::new(self.console.descriptor(), PollFlags::OUT));
         }
@@ -179,9 +195,11 @@ impl Stream<'_> {
             Err(error) => return Err(error),
         }
         let is_ready = |at: usize| !fds[at].revents().is_empty();
+        let answer = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
         Ok(Ready {
             signal: is_ready(0),
-            gateway: fds[1].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            gateway: gateway_at.is_some_and(|at| fds[at].revents().intersects(answer)),
+            lease: lease_at.is_some_and(is_ready),
             stdin: stdin_at.is_some_and(is_ready),
         })
     }
@@ -189,8 +207,10 @@ impl Stream<'_> {
     fn deadline(&self) -> Option<Instant> {
         let answer = (self.phase == Phase::Asked).then_some(self.setup.accept_by);
         let quit = self.quit.as_ref().map(|quit| quit.at + QUIT_PATIENCE);
+        let away = self.away.as_ref().map(Away::deadline);
         let placeholder = self.setup.placeholders.due();
-        answer.into_iter().chain(quit).chain(self.progress_due()).chain(placeholder).min()
+        let due = [answer, quit, away, self.progress_due(), placeholder];
+        due.into_iter().flatten().min()
     }
 
     fn on_time(&mut self) -> Option<Outcome> {
@@ -200,6 +220,9 @@ impl Stream<'_> {
             return Some(
                 self.not_run(format!("gateway at {} gives no answer", self.setup.endpoint)),
             );
+        }
+        if self.away.is_some() {
+            return self.on_time_away();
         }
         let quit = self.quit.as_ref()?;
         if self.phase == Phase::Asked {
@@ -277,6 +300,10 @@ impl Stream<'_> {
     }
 
     fn control(&mut self, control: Control) {
+        if !self.is_connected() {
+            // The next gateway hears of what holds by then.
+            return;
+        }
         let frame = session::encode(&HookToGateway::Control(control), 0);
         self.outbox.extend(frame.expect("a control message is a few bytes"));
         self.send();
@@ -304,19 +331,35 @@ impl Stream<'_> {
 
     fn on_gateway(&mut self) -> Option<Outcome> {
         match self.setup.channel.fill() {
-            Ok(0) => return Some(self.lost("it closed the connection")),
+            Ok(0) => return self.lost("it closed the connection"),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
-            Err(error) => return Some(self.lost(&error.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                return self.lost(&error.to_string());
+            }
+            Err(error) => return Some(self.broken(&error.to_string())),
         }
-        let mut complete = None;
+        let (mut complete, mut let_go) = (None, false);
         loop {
             match self.setup.channel.buffered::<GatewayToHook>() {
                 Ok(None) => break,
-                Ok(Some(received)) => match received.message {
-                    GatewayToHook::SegmentComplete { number } => {
+                Ok(Some(mut received)) => match received.message {
+                    GatewayToHook::SegmentComplete { number, complete: state } => {
                         self.commit();
                         complete = Some(number);
+                        if let Some(reconnect) = &mut self.setup.reconnect {
+                            reconnect.complete(number, state);
+                        }
+                    }
+                    GatewayToHook::Writer { writer } => {
+                        if let Some(reconnect) = &mut self.setup.reconnect {
+                            reconnect.written_by(writer, received.descriptors.pop());
+                        }
+                    }
+                    // What came before it in the same moment is followed by its empty segment.
+                    GatewayToHook::LetGo => {
+                        let_go = true;
+                        break;
                     }
                     message => {
                         if let Some(outcome) = self.on_message(message) {
@@ -324,7 +367,7 @@ impl Stream<'_> {
                         }
                     }
                 },
-                Err(error) => return Some(self.lost(&error.to_string())),
+                Err(error) => return Some(self.broken(&error.to_string())),
             }
         }
         // Only behind the newest of what came together, and not if the end came with it.
@@ -332,15 +375,19 @@ impl Stream<'_> {
             self.setup.placeholders.follow(number);
             rescue::test_point("segment");
         }
-        None
+        if let_go { self.let_go() } else { None }
     }
 
     fn on_message(&mut self, message: GatewayToHook) -> Option<Outcome> {
         match message {
             GatewayToHook::Accepted { protocol, .. } if protocol != PROTOCOL => {
-                return Some(self.not_run(format!(
+                return Some(self.refused(format!(
                     "gateway speaks protocol {protocol}, this hook {PROTOCOL}: install them together"
                 )));
+            }
+            GatewayToHook::Accepted { stream, .. } if self.away.is_some() => {
+                self.id = Some(stream);
+                self.arrive();
             }
             GatewayToHook::Accepted { stream, .. } => {
                 self.phase = self.max_phase(Phase::Accepted);
@@ -350,21 +397,25 @@ impl Stream<'_> {
                     .line(&format!("rendergate: stream {stream} on gateway {endpoint}: {summary}"));
             }
             GatewayToHook::Declined { reason } => {
-                return Some(self.not_run(format!("gateway declined: {reason}")));
+                return Some(self.refused(format!("gateway declined: {reason}")));
             }
             GatewayToHook::StepAside { niceness } => step_aside(niceness),
             GatewayToHook::Running { backend, description } => {
                 self.console.line(&format!("rendergate: {backend}: {description}"));
             }
             GatewayToHook::Committed => self.commit(),
-            GatewayToHook::SegmentComplete { .. } => unreachable!("taken by the caller"),
+            GatewayToHook::SegmentComplete { .. }
+            | GatewayToHook::Writer { .. }
+            | GatewayToHook::LetGo => unreachable!("taken by the caller"),
             GatewayToHook::Progress(progress) => {
                 self.progress = Some(progress);
                 self.unshown = true;
             }
             GatewayToHook::Log { line } => self.console.line(&line),
             GatewayToHook::Ended(ending) => return Some(self.ended(ending)),
-            GatewayToHook::Driver { .. } => return Some(self.lost("it answers what wasn't asked")),
+            GatewayToHook::Driver { .. } => {
+                return Some(self.broken("it answers what wasn't asked"));
+            }
         }
         None
     }
@@ -399,7 +450,27 @@ impl Stream<'_> {
         }
     }
 
-    fn lost(&mut self, why: &str) -> Outcome {
+    /// The connection has ended.
+    fn lost(&mut self, why: &str) -> Option<Outcome> {
+        if self.phase != Phase::Committed {
+            return Some(self.broken(why));
+        }
+        if self.setup.reconnect.as_ref().is_some_and(Reconnect::is_written) {
+            return Some(self.ended(Ending::Complete));
+        }
+        self.leave(&format!("lost the gateway at {}: {why}", self.setup.endpoint))
+    }
+
+    /// The gateway stops and has ended its worker.
+    fn let_go(&mut self) -> Option<Outcome> {
+        if self.phase != Phase::Committed {
+            return Some(self.broken("it lets go of what hasn't begun"));
+        }
+        self.leave(&format!("the gateway at {} stops", self.setup.endpoint))
+    }
+
+    /// The gateway can't be understood, or listened to.
+    fn broken(&mut self, why: &str) -> Outcome {
         self.setup.placeholders.close();
         let endpoint = &self.setup.endpoint;
         let lost = format!("lost the gateway at {endpoint}: {why}");
@@ -408,6 +479,16 @@ impl Stream<'_> {
         } else {
             self.not_run(lost)
         }
+    }
+
+    /// The gateway doesn't take the stream.
+    fn refused(&mut self, reason: String) -> Outcome {
+        if self.away.is_none() {
+            return self.not_run(reason);
+        }
+        let line = format!("{} broke off: the next {reason}", self.name());
+        let outcome = self.over(&line);
+        self.give_up(outcome)
     }
 
     /// Nothing has been written. Whoever asked to quit doesn't want another ffmpeg.
@@ -452,5 +533,6 @@ impl Stream<'_> {
 struct Ready {
     signal: bool,
     gateway: bool,
+    lease: bool,
     stdin: bool,
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use common::{House, let_pass};
 use jellyfin_sim::{CommandLine, FaultKind, Pace, Report, Server, Settings, play};
-use session::{Channel, Control, Ending, Fault, GatewayToHook, HookToGateway, PROTOCOL, StreamId};
+use session::{
+    Channel, Complete, Control, Ending, Fault, GatewayToHook, HookToGateway, PROTOCOL, StreamId,
+};
 
 /// How the stream behaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -90,7 +92,8 @@ impl Stream {
         let temporary = self.out.join(format!("id{number}.ts.s1.tmp"));
         fs::write(&temporary, format!("segment {number} of a run from {}", self.first)).unwrap();
         fs::rename(temporary, self.out.join(format!("id{number}.ts"))).unwrap();
-        self.say(&GatewayToHook::SegmentComplete { number });
+        let complete = Complete::default();
+        self.say(&GatewayToHook::SegmentComplete { number, complete });
         self.next += 1;
     }
 

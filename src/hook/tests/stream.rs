@@ -127,11 +127,11 @@ fn the_placeholder_follows_the_newest_segment() {
     let (hook, connection) = house.committed();
     assert_eq!(fs::metadata(house.path("out/id1.ts")).unwrap().len(), 0);
     house.segment(1);
-    connection.say(&GatewayToHook::SegmentComplete { number: 1 });
+    connection.complete(1);
     wait_for("placeholder", || house.output() == ["id0.ts", "id1.ts", "id2.ts"]);
     assert_ne!(fs::metadata(house.path("out/id1.ts")).unwrap().len(), 0);
     house.segment(2);
-    connection.say(&GatewayToHook::SegmentComplete { number: 2 });
+    connection.complete(2);
     complete(&connection);
     assert_eq!(hook.left().status.code(), Some(0));
     assert_eq!(house.output(), ["id0.ts", "id1.ts", "id2.ts"]);
@@ -145,12 +145,12 @@ fn no_placeholder_stands_before_a_segment_of_a_run_before() {
     let (hook, connection) = house.committed();
     house.segment(3);
     house.segment(1);
-    connection.say(&GatewayToHook::SegmentComplete { number: 1 });
+    connection.complete(1);
     let_pass(Duration::from_millis(300));
     assert_eq!(house.output(), ["id0.ts", "id1.ts", "id3.ts"]);
     house.segment(2);
     house.segment(3);
-    connection.say(&GatewayToHook::SegmentComplete { number: 3 });
+    connection.complete(3);
     wait_for("placeholder", || house.output().contains(&"id4.ts".to_owned()));
     complete(&connection);
     assert_eq!(hook.left().status.code(), Some(0));
@@ -168,7 +168,7 @@ fn a_placeholder_without_room_comes_when_there_is_some() {
     let (mut hook, mut connection) = house.committed();
     house.segment(1);
     disk.allow(2);
-    connection.say(&GatewayToHook::SegmentComplete { number: 1 });
+    connection.complete(1);
     hook.keys("p");
     assert_eq!(connection.control(), Pause);
     let_pass(Duration::from_millis(1200));
@@ -181,7 +181,7 @@ fn a_placeholder_without_room_comes_when_there_is_some() {
     disk.allow(4);
     house.segment(2);
     disk.allow(3);
-    connection.say(&GatewayToHook::SegmentComplete { number: 2 });
+    connection.complete(2);
     let_pass(Duration::from_millis(100));
     hook.keys("q");
     assert_eq!(connection.control(), Quit);
@@ -201,11 +201,11 @@ fn q_removes_the_placeholder_before_it_is_passed_on_and_none_follows() {
     assert_eq!(house.output(), ["id0.ts"]);
     // The worker had one segment under way, then writes the partial one.
     house.segment(1);
-    connection.say(&GatewayToHook::SegmentComplete { number: 1 });
+    connection.complete(1);
     let_pass(Duration::from_millis(50));
     assert_eq!(house.output(), ["id0.ts", "id1.ts"]);
     house.segment(2);
-    connection.say(&GatewayToHook::SegmentComplete { number: 2 });
+    connection.complete(2);
     connection.say(&GatewayToHook::Ended(Ending::Quit));
     let left = hook.left();
     assert_eq!(left.status.code(), Some(0));
@@ -302,7 +302,7 @@ fn a_panic_after_output_ends_with_one_and_without_placeholder() {
     connection.job();
     connection.accept();
     house.segment(0);
-    connection.say(&GatewayToHook::SegmentComplete { number: 0 });
+    connection.complete(0);
     let left = hook.left();
     assert_eq!(left.status.code(), Some(1), "{}", left.stderr);
     assert_eq!(house.output(), ["id0.ts"]);
@@ -364,7 +364,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
         connection.say(&GatewayToHook::Log { line: "y".repeat(1000) });
     }
     house.segment(0);
-    connection.say(&GatewayToHook::SegmentComplete { number: 0 });
+    connection.complete(0);
     complete(&connection);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(house.output(), ["id0.ts"]);
@@ -393,7 +393,7 @@ fn a_growing_file_has_no_placeholder_and_stays_however_it_ends() {
             Progress { frames: 50, position_us: 2_000_000, bytes: 6, ..Progress::default() };
         connection.say(&GatewayToHook::Progress(progress));
         // Nobody says so of a file; if somebody did, nothing would appear.
-        connection.say(&GatewayToHook::SegmentComplete { number: 0 });
+        connection.complete(0);
         let code = match end {
             "complete" => {
                 complete(&connection);

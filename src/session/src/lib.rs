@@ -13,4 +13,4 @@ pub use frame::{
     Channel, FrameError, MAX_BODY, MAX_DESCRIPTORS, Received, Receiver, encode, send, send_part,
 };
 pub use message::*;
-pub use resumption::{Complete, Resumption};
+pub use resumption::{Complete, Resumption, Takeover};

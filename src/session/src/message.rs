@@ -10,7 +10,8 @@
 //!   [`Transcode::needs`]. The answer is `Accepted` or `Declined`; until `Committed` the hook
 //!   may still run the real ffmpeg instead.
 //! - A lost connection is a message too: to the gateway it says that the hook is gone (the stream
-//!   ends), to the hook that the gateway is gone.
+//!   ends), to the hook that the gateway is gone (it looks for the next one, if the stream can be gone
+//!   on with).
 //! - Times are microseconds relative to the first output frame unless named otherwise.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use ffmpeg_args::Transcode;
 use gpu::{Device, Engine, Reason, Work};
 use serde::{Deserialize, Serialize};
 
-use crate::{Complete, Resumption};
+use crate::{Complete, Resumption, Takeover};
 
 /// Version of this language. Both sides refuse another one: they are installed together.
 pub const PROTOCOL: u32 = 8;
@@ -45,6 +46,22 @@ impl fmt::Display for StreamId {
     }
 }
 
+/// A process that writes a stream's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// As its gateway counts.
+    pub stream: StreamId,
+    /// Its process id; 0 for the gateway itself.
+    pub pid: u32,
+}
+
+impl Writer {
+    /// See [`StreamId::writer_tag`].
+    pub fn tag(self) -> String {
+        self.stream.writer_tag(self.pid)
+    }
+}
+
 /// From the hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -55,6 +72,12 @@ pub enum HookToGateway {
         protocol: u32,
         /// What to do.
         transcode: Box<Transcode>,
+        /// Whether the hook goes on with the next gateway when this one is lost or lets go of it.
+        #[serde(default)]
+        reconnects: bool,
+        /// Where another gateway has come to with it, if it isn't begun.
+        #[serde(default)]
+        takeover: Option<Box<Takeover>>,
     },
     /// A key from Jellyfin, or a signal.
     Control(Control),
@@ -100,6 +123,13 @@ pub enum GatewayToHook {
         /// What to add to its niceness, up to 19.
         niceness: u8,
     },
+    /// A process is about to write the stream's files; the one before is reaped. One descriptor, the
+    /// worker's lease: see [`WorkerToGateway::Ready`]. None if the gateway itself writes, whose end the
+    /// connection tells.
+    Writer {
+        /// Whose temporary files are whose.
+        writer: Writer,
+    },
     /// The worker's graph runs; a line for the log that says how.
     Running {
         /// Which backend, for example `software`.
@@ -113,6 +143,8 @@ pub enum GatewayToHook {
     SegmentComplete {
         /// Its number.
         number: u64,
+        /// For whoever goes on behind it.
+        complete: Complete,
     },
     /// Where the stream is; at most twice a second.
     Progress(Progress),
@@ -123,6 +155,9 @@ pub enum GatewayToHook {
     },
     /// The stream is over; the last message.
     Ended(Ending),
+    /// The gateway stops and nobody writes any more: the stream goes on with the next one. Said only to
+    /// a hook that reconnects; the last message.
+    LetGo,
     /// The answer to [`HookToGateway::Driver`]; the last message.
     Driver {
         /// The driver's own name and version, of the GPU that the next stream would get.
@@ -239,7 +274,9 @@ pub enum GatewayToWorker {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum WorkerToGateway {
-    /// Warm: libraries loaded, a stream may be given.
+    /// Warm: libraries loaded, a stream may be given. One descriptor, the worker's lease: the reading end
+    /// of a pipe whose other end nobody but the worker has, and that nobody writes to. Its end is the end
+    /// of the process, whoever its parent was, with everything that it could still have written.
     Ready {
         /// [`PROTOCOL`] of the worker.
         protocol: u32,

@@ -1,17 +1,23 @@
-//! How another worker goes on with a stream whose worker was lost.
+//! How another worker goes on with a stream whose worker was lost, or whose gateway.
 //!
 //! With each segment a worker says what one needs that begins behind it. Only workers understand that;
-//! whoever watches them keeps the latest, and the lengths of all segments, for the playlist.
+//! whoever watches them keeps the latest, and the lengths of all segments, for the playlist: the gateway
+//! for the next worker, the hook for the next gateway.
 
 use std::iter::repeat_n;
 
+use ffmpeg_args::{Location, Output, Transcode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::{Progress, Writer};
 
 /// Most lengths that are kept, each for as many segments as follow each other with the same: with more,
 /// a message might exceed its limit. Encoded streams have a handful, copied ones one per segment; so
 /// it is reached by a copy of ten hours and more.
 const MOST_LENGTHS: usize = 8_000;
+/// Most segments of a stream: of one second, as long as eleven days. What claims more isn't believed.
+const MOST_SEGMENTS: u64 = 1_000_000;
 
 /// What a worker says of a complete segment beside its number.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,7 +44,52 @@ pub struct Resumption {
     lengths: Vec<(u64, u32, u64)>,
 }
 
+/// A stream as a hook brings it to the next gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// Behind which segment it goes on.
+    pub resumption: Resumption,
+    /// Who wrote last, and may have left something half-written.
+    pub writer: Option<Writer>,
+    /// What Jellyfin has been told of its progress.
+    pub progress: Progress,
+}
+
 impl Resumption {
+    /// The number of a stream's first segment, if it can be gone on with at all. A growing file can't:
+    /// it is only appended to, and its reader knows how far it has read. Nor what comes through a pipe,
+    /// which is gone.
+    pub fn possible(transcode: &Transcode) -> Option<u64> {
+        let comes_once = |location: &Location| matches!(location, Location::Network(_));
+        match &transcode.output {
+            Output::Hls(output)
+                if !transcode.inputs.iter().any(|input| comes_once(&input.location)) =>
+            {
+                Some(output.start_number)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a stream whose first segment has this number can have come so far. What is in the worker's
+    /// state is for workers to judge.
+    pub fn is_sound(&self, first: u64) -> bool {
+        let counts = self.lengths.iter().try_fold(0_u64, |sum, (_, rate, count)| {
+            (*rate > 0).then(|| sum.checked_add(*count)).flatten()
+        });
+        self.first == first
+            && self.state.is_some()
+            && self.next.checked_sub(first).is_some_and(|segments| {
+                segments > 0
+                    && counts.is_some_and(|counts| (segments..=MOST_SEGMENTS).contains(&counts))
+            })
+    }
+
+    /// Complete segments before the next.
+    pub fn segments(&self) -> u64 {
+        self.next.saturating_sub(self.first)
+    }
+
     /// Of a stream whose first segment has this number and isn't written.
     pub fn beginning(first: u64) -> Self {
         Self { next: first, state: None, first, lengths: Vec::new() }
@@ -77,7 +128,7 @@ impl Resumption {
         let each = runs.flat_map(|(ticks, rate, count)| {
             repeat_n((*ticks, *rate), usize::try_from(*count).unwrap_or(0))
         });
-        each.take(usize::try_from(self.next - self.first).unwrap_or(usize::MAX))
+        each.take(usize::try_from(self.segments()).unwrap_or(usize::MAX))
     }
 }
 
@@ -107,6 +158,30 @@ mod tests {
         assert_eq!((resumption.next, lengths(&resumption)), (9, vec![3, 5]));
         let text = serde_json::to_string(&resumption).unwrap();
         assert_eq!(serde_json::from_str::<Resumption>(&text).unwrap(), resumption);
+    }
+
+    #[test]
+    fn what_a_hook_brings_is_believed_only_as_far_as_it_can_be() {
+        let mut resumption = Resumption::beginning(7);
+        assert!(!resumption.is_sound(7), "nothing is written");
+        resumption.note(7, complete(3, Some("s")));
+        resumption.note(8, complete(3, None));
+        assert!(resumption.is_sound(7) && !resumption.is_sound(6));
+        assert_eq!(resumption.segments(), 1);
+        let broken = |change: &dyn Fn(&mut Resumption)| {
+            let mut broken = resumption.clone();
+            change(&mut broken);
+            assert!(!broken.is_sound(7), "{broken:?}");
+            assert!(broken.lengths().take(9).count() <= 9);
+        };
+        broken(&|it| it.state = None);
+        broken(&|it| it.next = 7);
+        broken(&|it| it.next = 3);
+        broken(&|it| it.next = u64::MAX);
+        broken(&|it| it.lengths.clear());
+        broken(&|it| it.lengths = vec![(3, 0, 1)]);
+        broken(&|it| it.lengths = vec![(3, 1, u64::MAX), (3, 1, u64::MAX)]);
+        broken(&|it| it.lengths = vec![(3, 1, MOST_SEGMENTS + 1)]);
     }
 
     #[test]

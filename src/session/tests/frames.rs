@@ -10,8 +10,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use session::{
-    Channel, Control, Ending, Fault, FrameError, GatewayToHook, HookToGateway, MAX_BODY,
-    MAX_DESCRIPTORS, Progress, Receiver, StreamId, WorkerToGateway, encode, send,
+    Channel, Complete, Control, Ending, Fault, FrameError, GatewayToHook, HookToGateway, MAX_BODY,
+    MAX_DESCRIPTORS, Progress, Receiver, StreamId, WorkerToGateway, Writer, encode, send,
 };
 
 fn frame(length: usize, descriptors: u16, magic: u16, body: &[u8]) -> Vec<u8> {
@@ -180,7 +180,16 @@ fn message() -> impl Strategy<Value = GatewayToHook> {
         (".*", ".*")
             .prop_map(|(backend, description)| GatewayToHook::Running { backend, description }),
         Just(GatewayToHook::Committed),
-        any::<u64>().prop_map(|number| GatewayToHook::SegmentComplete { number }),
+        (any::<u64>(), any::<(u64, u32)>(), prop::option::of(".*")).prop_map(
+            |(number, length, state)| GatewayToHook::SegmentComplete {
+                number,
+                complete: Complete { length, state: state.map(Into::into), last: false },
+            }
+        ),
+        (any::<u64>(), any::<u32>()).prop_map(|(stream, pid)| GatewayToHook::Writer {
+            writer: Writer { stream: StreamId(stream), pid },
+        }),
+        Just(GatewayToHook::LetGo),
         (any::<[u64; 4]>(), any::<i64>()).prop_map(|([a, b, c, d], source_us)| {
             GatewayToHook::Progress(Progress {
                 frames: a,

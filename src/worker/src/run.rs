@@ -21,14 +21,14 @@
 //!   file stays what was written, as with ffmpeg.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ffmpeg_args::{Input, Location, Output as Planned, Transcode};
+use ffmpeg_args::Transcode;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use hls::{Room, Sample};
@@ -87,7 +87,11 @@ pub fn run(socket: OwnedFd, before: impl FnOnce() -> io::Result<()>) -> anyhow::
     warm_up();
     let confinement = Confinement::prepare(|name| std::env::var(name).ok());
     let mut channel = Channel::new(socket);
-    channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[])?;
+    let (lease, held) = io::pipe()?;
+    channel.send(&WorkerToGateway::Ready { protocol: PROTOCOL }, &[lease.as_fd()])?;
+    drop(lease);
+    // Stays open for the life of the process. Programs that are started don't inherit it.
+    _ = held.into_raw_fd();
     let Some(Received { message, descriptors }) = channel.receive::<GatewayToWorker>()? else {
         return Ok(());
     };
@@ -265,7 +269,7 @@ impl Stream {
         // One that was closed because nobody wants it any more hasn't failed.
         let sources =
             sources.map_err(|ending| if room.has_quit() { Ending::Quit } else { ending })?;
-        let notes = can_go_on(plan).then(Notes::default);
+        let notes = Resumption::possible(plan).map(|_| Notes::default());
         let inputs = Inputs { sources, subtitles, begin: begin.clone(), notes: notes.clone() };
         let gate = Arc::new(Gate::default());
         let (send, outputs) = sync_channel(CHANNEL);
@@ -469,12 +473,6 @@ fn state_of(resumption: &Resumption) -> Result<State, Ending> {
     let state = resumption.state.clone().unwrap_or_default();
     serde_json::from_value(state)
         .map_err(|error| failed(format!("can't go on with the stream: {error}"), Fault::Worker))
-}
-
-/// Whether another worker could go on with the stream: what comes through a pipe is gone.
-fn can_go_on(plan: &Transcode) -> bool {
-    let comes_once = |input: &Input| matches!(input.location, Location::Network(_));
-    matches!(plan.output, Planned::Hls(_)) && !plan.inputs.iter().any(comes_once)
 }
 
 /// Media time written, from the first frame on.

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::VideoAction;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, Shutdown};
 use session::{Control, Ending, Fault};
 use support::case::{AUDIO, Case, VIDEO, ended, exited, failed, good, long, to_fmp4};
@@ -123,6 +124,42 @@ fn gateway_gone_midway() {
         assert!(case.names().len() >= 2);
         assert!(!case.out().join("abc.m3u8").exists());
         case.whole();
+    }
+}
+
+/// Whether somebody holds it.
+fn is_held(lease: &impl AsFd) -> bool {
+    poll(&mut [PollFd::new(lease, PollFlags::IN)], Some(&Timespec::default())).unwrap() == 0
+}
+
+/// Whoever isn't the worker's parent knows by its lease that it writes no more: not before, and from then
+/// on for sure.
+#[test]
+fn the_lease_ends_with_the_process() {
+    for killed in [false, true] {
+        let case = Case::new();
+        let mut names = Vec::new();
+        let report = Run::start(&case.plan(&long())).finish_with(|run, number| {
+            if number != 1 {
+                return;
+            }
+            assert!(is_held(&run.lease));
+            if killed {
+                run.child.kill().unwrap();
+            } else {
+                rustix::net::shutdown(run.channel.socket(), Shutdown::Both).unwrap();
+            }
+            poll(&mut [PollFd::new(&run.lease, PollFlags::IN)], None).unwrap();
+            assert_eq!(rustix::io::read(&run.lease, &mut [0_u8]).unwrap(), 0);
+            names = case.names();
+            let status = fs::read_to_string(format!("/proc/{}/status", run.child.id())).unwrap();
+            // Its threads have let go of their files by then, and have nothing else to do.
+            let state = status.lines().find(|line| line.starts_with("State:")).unwrap();
+            assert!(!state.contains("sleeping"), "{state}");
+        });
+        drop(report);
+        assert_eq!(case.names(), names, "killed: {killed}");
+        assert!(names.iter().any(|name| name.ends_with(".tmp")) <= killed, "{names:?}");
     }
 }
 

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use benches::random::Random;
-use benches::stack::{Stack, pause};
+use benches::stack::{Admission, Stack, pause};
 use jellyfin_sim::Kind;
 
 use jobs::Job;
@@ -139,7 +139,8 @@ pub fn run(campaign: &Campaign) -> Result<Tally> {
     let Campaign { binaries, folder, kills, seed, on_gpu } = campaign;
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder)?;
-    let stack = Stack::start_with(binaries, &folder.join("gateway"), CONFIGURATION)?;
+    let stack =
+        Stack::start_with(binaries, &folder.join("gateway"), CONFIGURATION, Admission::Off)?;
     if *on_gpu {
         works(&stack)?;
     }

@@ -353,6 +353,20 @@ fn samples_are_of_what_was_made_since_the_last() {
     assert!(account.samples(true).is_empty(), "too little to tell");
 }
 
+/// What another worker has made, or another gateway, is no bargain of this one's.
+#[test]
+fn what_was_there_before_a_stream_began_is_no_sample() {
+    let mut account = Account::default();
+    account.another_worker(300.0);
+    account.begin(placed(&[(Task::decode("h264"), false, 1.0)]));
+    account.progress(299.0, None, Instant::now());
+    assert!(account.samples(true).is_empty());
+    account.cpu(3.0);
+    account.progress(310.0, None, Instant::now());
+    let samples = account.samples(true);
+    assert_eq!((samples[0].media, samples[0].spent[CPU].seconds), (10.0, 3.0));
+}
+
 /// A GPU that says nothing of its engines is busy while nothing holds a stream; two share it.
 #[test]
 fn without_engine_time_wall_time_counts() {

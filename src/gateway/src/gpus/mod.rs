@@ -126,9 +126,8 @@ impl Gpus {
         }
     }
 
-    /// The driver of the GPU that the next stream would get. Waits for the first look at the GPUs,
-    /// at most so long.
-    pub(crate) async fn driver(&self, limit: Duration) -> Option<String> {
+    /// Waits for the first look at the GPUs, at most so long.
+    pub(crate) async fn looked(&self, limit: Duration) {
         let looked = async {
             loop {
                 let woken = self.shared.woken.notified();
@@ -144,6 +143,11 @@ impl Gpus {
         };
         // What is known by then has to do.
         let _ = tokio::time::timeout(limit, looked).await;
+    }
+
+    /// The driver of the GPU that the next stream would get, after the [first look](Self::looked).
+    pub(crate) async fn driver(&self, limit: Duration) -> Option<String> {
+        self.looked(limit).await;
         self.lock().gpus.values().find_map(Gpu::works).map(|device| device.driver.clone())
     }
 

@@ -90,6 +90,10 @@ impl Segments {
         Some(Known { length, state: self.states.get(&index).cloned(), last })
     }
 
+    pub(crate) fn latest(&self) -> Option<Known> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
     pub(crate) fn push(&mut self, known: Known) {
         let index = self.lengths.len();
         self.lengths.push(known.length);

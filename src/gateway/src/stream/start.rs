@@ -1,19 +1,26 @@
 //! How a stream begins: by another viewer's segments, or with a worker of its own.
 
-use session::{Ending, Fault, GatewayToHook, PROTOCOL};
+use std::time::Duration;
+
+use session::{Ending, Fault, GatewayToHook, PROTOCOL, Takeover};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Late, Stream};
 use crate::config::duration;
 use crate::connection::Connection;
-use crate::ending::{LAST_MESSAGE, tell};
+use crate::ending::{LAST_MESSAGE, let_go, tell};
 use crate::first_message::{Declined, Job};
 use crate::follow::{Begun, begin};
-use crate::gateway::Context;
+use crate::gateway::{Context, Phase};
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
-use crate::taking::{Waited, decline, take};
+use crate::taking::{Waited, decline, take, wait_for_look};
+
+/// How long a stream that another gateway has begun waits for a worker at least: this one may just have been
+/// started, without a warm one. There is no real ffmpeg that would be faster, and with
+/// [`FIRST_LOOK_LIMIT`](crate::taking::FIRST_LOOK_LIMIT) it is less than its hook waits.
+const COLD_START: Duration = Duration::from_secs(9);
 
 /// Takes a worker for the job and hands it over; `None` if the stream ended before it began.
 pub(crate) async fn start<'a>(
@@ -40,10 +47,31 @@ pub(crate) async fn start<'a>(
             progress,
         );
     }
-    let since = if accepted { Instant::now() } else { arrived };
-    let taken = take(context, &entry, &mut hook, &job, &survival, since).await;
+    let takeover = job.takeover.take();
+    if let Some(takeover) = takeover.as_deref() {
+        told = Told::of_another(takeover);
+        receive(&entry, &mut job, takeover).await;
+        survival.takes_over(takeover.resumption.clone());
+        if let Err(waited) = wait_for_look(context, &entry, &mut hook, &job).await {
+            let standing = Standing::TakenOver;
+            let segments = told.segments();
+            turned_away(context, &entry, &mut hook, &job, waited, standing, segments).await;
+            return None;
+        }
+    }
+    let accept = duration(context.config.streams.accept_seconds);
+    let until = match &takeover {
+        Some(_) => Instant::now() + accept.max(COLD_START),
+        None if accepted => Instant::now() + accept,
+        None => arrived + accept,
+    };
+    let taken = take(context, &entry, &mut hook, &job, &survival, until).await;
     match taken {
         Ok((worker, allowance)) => {
+            if takeover.is_some() {
+                context.metrics.stream_resumed();
+                info!(next = survival.next(), "goes on with what another gateway has begun");
+            }
             let began = Instant::now();
             let running = began + duration(context.config.streams.running_seconds);
             let mut stream = Stream {
@@ -67,10 +95,71 @@ pub(crate) async fn start<'a>(
             stream.tell_bars();
             Some(stream)
         }
-        Err(Waited::Declined(Declined { label, reason })) if accepted => {
+        Err(Waited::Declined(_))
+            if accepted && stops(context) && job.reconnects && survival.may_move() =>
+        {
+            info!("left to the next gateway");
+            context.metrics.stream_ended("moved");
+            entry.ended("moved", None);
+            let_go(&mut hook).await;
+            None
+        }
+        Err(waited) => {
+            let standing = match (accepted, takeover) {
+                (true, _) => Standing::Accepted,
+                (false, Some(_)) => Standing::TakenOver,
+                (false, None) => Standing::New,
+            };
+            turned_away(context, &entry, &mut hook, &job, waited, standing, told.segments()).await;
+            None
+        }
+    }
+}
+
+/// What a stream without a worker is to its hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It could still run the real ffmpeg.
+    New,
+    /// Begun by another gateway.
+    TakenOver,
+    /// Begun by this one.
+    Accepted,
+}
+
+fn stops(context: &Context) -> bool {
+    *context.phase.borrow() > Phase::Running
+}
+
+/// Makes a stream that another gateway has begun one of this gateway's.
+async fn receive(entry: &Entry, job: &mut Job, takeover: &Takeover) {
+    let Takeover { resumption, writer, progress } = takeover;
+    entry.with(|record| record.takes_over(resumption.segments(), *progress));
+    if let Some(last) = resumption.next.checked_sub(1) {
+        job.output.segment_complete(last);
+    }
+    // The hook has seen its end.
+    if let Some(writer) = writer {
+        job.output.sweep(writer.tag()).await;
+    }
+}
+
+/// Tells whoever is left that the stream gets no worker; `segments` of it are there.
+async fn turned_away(
+    context: &Context,
+    entry: &Entry,
+    hook: &mut Connection,
+    job: &Job,
+    waited: Waited,
+    standing: Standing,
+    segments: u64,
+) {
+    let accepted = standing == Standing::Accepted;
+    match waited {
+        Waited::Declined(Declined { label, reason }) if accepted => {
             entry.with(|record| record.state = State::Ending);
             // Without a segment its hook runs ffmpeg all the same.
-            if told.segments() == 0 {
+            if segments == 0 {
                 info!(reason, "declined");
                 context.metrics.declined(label);
                 entry.ended("declined", Some(reason.clone()));
@@ -80,40 +169,34 @@ pub(crate) async fn start<'a>(
                 entry.ended("failed_gateway", Some(reason.clone()));
             }
             job.output.remove_placeholder().await;
-            tell(&mut hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
-            None
+            tell(hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
         }
-        Err(Waited::Declined(declined)) => {
+        Waited::Declined(declined) => {
             entry.ended("declined", Some(declined.reason.clone()));
-            decline(context, &mut hook, declined).await;
-            None
+            decline(context, hook, declined, standing == Standing::TakenOver).await;
         }
-        Err(Waited::Quit) => {
+        Waited::Quit => {
             // Nothing was written, and nothing is wanted.
             info!("quit before it started");
-            end(context, &entry, &job, "quit").await;
-            let accepted_now = !accepted;
-            let accepted = GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
-            if accepted_now {
-                let _ = hook.queue(&accepted, Vec::new());
+            end(context, entry, job, "quit").await;
+            if !accepted {
+                let message = GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
+                let _ = hook.queue(&message, Vec::new());
             }
             let _ = hook.queue(&GatewayToHook::Ended(Ending::Quit), Vec::new());
             let _ = hook.flush(LAST_MESSAGE).await;
-            None
         }
-        Err(Waited::HookGone) => {
+        Waited::HookGone => {
             info!("the hook went away before a worker was free");
-            end(context, &entry, &job, "hook_gone").await;
-            None
+            end(context, entry, job, "hook_gone").await;
         }
-        Err(Waited::Aborted) => {
+        Waited::Aborted => {
             info!("the gateway stops before a worker was free");
-            end(context, &entry, &job, "aborted").await;
+            end(context, entry, job, "aborted").await;
             if accepted {
                 let reason = "the gateway was told to stop at once".into();
-                tell(&mut hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
+                tell(hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
             }
-            None
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A worker that transcodes nothing and misbehaves on demand, for the gateway's tests.
 //!
-//! How it starts is told by `RENDERGATE_FAKE_START`: `ok` (default), `never-ready`, `die`,
+//! How it starts is told by `RENDERGATE_FAKE_START`: `ok` (default), `slow`, `never-ready`, `die`,
 //! `protocol`, `garbage`. How it runs is told by the words of the first input's `format`, separated
 //! by commas: see [`Script`].
 #![forbid(unsafe_code)]
@@ -106,10 +106,20 @@ fn main() -> ExitCode {
             forever()
         }
         Ok("protocol") => 999,
+        Ok("slow") => {
+            let deadline = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < deadline {
+                std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+            PROTOCOL
+        }
         _ => PROTOCOL,
     };
     let mut channel = Channel::new(socket);
-    tell(&channel, &WorkerToGateway::Ready { protocol });
+    let (lease, _held) = std::io::pipe().expect("descriptors are free");
+    // A gateway that is gone is noticed where the worker listens.
+    let _ = channel.send(&WorkerToGateway::Ready { protocol }, &[lease.as_fd()]);
+    drop(lease);
     let Ok(Some(start)) = channel.receive::<GatewayToWorker>() else {
         return ExitCode::SUCCESS;
     };

@@ -18,7 +18,8 @@ use ffmpeg_args::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use session::{
-    Channel, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Received, StreamId,
+    Channel, Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Received, StreamId, Takeover,
+    Writer,
 };
 
 /// Anything that isn't there after this is missing.
@@ -323,7 +324,20 @@ impl Gateway {
         descriptors: Vec<OwnedFd>,
     ) -> Hook {
         let hook = Hook::connect(&self.socket());
-        let job = HookToGateway::Job { protocol, transcode: Box::new(transcode) };
+        let transcode = Box::new(transcode);
+        let job = HookToGateway::Job { protocol, transcode, reconnects: false, takeover: None };
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        hook.channel.send(&job, &descriptors).unwrap();
+        hook
+    }
+
+    /// A hook that goes on with the next gateway, or comes from the one before.
+    pub fn moving_hook(&self, script: &str, takeover: Option<Takeover>) -> Hook {
+        let hook = Hook::connect(&self.socket());
+        let transcode = Box::new(self.transcode(script));
+        let takeover = takeover.map(Box::new);
+        let job = HookToGateway::Job { protocol: PROTOCOL, transcode, reconnects: true, takeover };
+        let descriptors = self.descriptors();
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         hook.channel.send(&job, &descriptors).unwrap();
         hook
@@ -342,13 +356,15 @@ impl Drop for Gateway {
 
 pub struct Hook {
     pub channel: Channel,
+    /// Who has written, each with its lease if it has one.
+    pub writers: Vec<(Writer, Option<OwnedFd>)>,
 }
 
 impl Hook {
     pub fn connect(socket: &Path) -> Self {
         let socket = UnixStream::connect(socket).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        Self { channel: Channel::new(socket.into()) }
+        Self { channel: Channel::new(socket.into()), writers: Vec::new() }
     }
 
     pub fn control(&self, control: Control) {
@@ -356,8 +372,14 @@ impl Hook {
     }
 
     pub fn next(&mut self) -> Option<GatewayToHook> {
-        let received: Option<Received<_>> = self.channel.receive().unwrap();
-        received.map(|received| received.message)
+        loop {
+            let received: Received<_> = self.channel.receive().unwrap()?;
+            let Received { message, mut descriptors } = received;
+            match message {
+                GatewayToHook::Writer { writer } => self.writers.push((writer, descriptors.pop())),
+                message => return Some(message),
+            }
+        }
     }
 
     /// The end of the connection, however the kernel words it.
@@ -365,6 +387,8 @@ impl Hook {
     pub fn dropped(&mut self) {
         match self.channel.receive::<GatewayToHook>() {
             Ok(None) => {}
+            // Some worker was about to begin.
+            Ok(Some(Received { message: GatewayToHook::Writer { .. }, .. })) => self.dropped(),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
             other => panic!("expected the end of the connection, got {other:?}"),
         }
@@ -408,7 +432,7 @@ impl Hook {
     #[track_caller]
     pub fn segment(&mut self, wanted: u64) {
         self.hear("a segment", |message| {
-            matches!(message, GatewayToHook::SegmentComplete { number } if *number == wanted)
+            matches!(message, GatewayToHook::SegmentComplete { number, .. } if *number == wanted)
         });
     }
 

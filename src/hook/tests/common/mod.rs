@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::Transcode;
-use session::{Channel, Control, GatewayToHook, HookToGateway, PROTOCOL, StreamId};
+use session::{Channel, Complete, Control, GatewayToHook, HookToGateway, PROTOCOL, StreamId};
 
 /// Longer than anything takes, on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -149,6 +149,12 @@ impl House {
         Gateway(UnixListener::bind(self.path("socket")).unwrap())
     }
 
+    /// Another one in the place of one that is gone.
+    pub fn gateway_again(&self) -> Gateway {
+        fs::remove_file(self.path("socket")).unwrap();
+        self.gateway()
+    }
+
     /// A hook whose job a gateway has accepted as stream 3.
     pub fn accepted(&self) -> (Hook, Connection) {
         let gateway = self.gateway();
@@ -164,7 +170,7 @@ impl House {
         let (hook, connection) = self.accepted();
         connection.say(&GatewayToHook::Committed);
         self.segment(0);
-        connection.say(&GatewayToHook::SegmentComplete { number: 0 });
+        connection.complete(0);
         wait_for("placeholder", || self.output() == ["id0.ts", "id1.ts"]);
         (hook, connection)
     }
@@ -258,7 +264,9 @@ impl Gateway {
     /// Whether no hook has connected.
     pub fn is_quiet(&self) -> bool {
         self.0.set_nonblocking(true).unwrap();
-        self.0.accept().is_err()
+        let quiet = self.0.accept().is_err();
+        self.0.set_nonblocking(false).unwrap();
+        quiet
     }
 }
 
@@ -269,7 +277,7 @@ impl Connection {
     pub fn job(&mut self) -> (Transcode, Vec<OwnedFd>) {
         let received = self.0.receive::<HookToGateway>().unwrap().expect("a job");
         match received.message {
-            HookToGateway::Job { protocol: PROTOCOL, transcode } => {
+            HookToGateway::Job { protocol: PROTOCOL, transcode, takeover: None, .. } => {
                 (*transcode, received.descriptors)
             }
             other => panic!("expected a job, got {other:?}"),
@@ -281,8 +289,24 @@ impl Connection {
         self.0.receive().unwrap().expect("a message").message
     }
 
+    /// The same with its descriptors.
+    pub fn message_with(&mut self) -> (HookToGateway, Vec<OwnedFd>) {
+        let received = self.0.receive().unwrap().expect("a message");
+        (received.message, received.descriptors)
+    }
+
     pub fn say(&self, message: &GatewayToHook) {
-        self.0.send(message, &[]).unwrap();
+        self.say_with(message, &[]);
+    }
+
+    pub fn say_with(&self, message: &GatewayToHook, descriptors: &[BorrowedFd<'_>]) {
+        self.0.send(message, descriptors).unwrap();
+    }
+
+    /// Says that a segment is complete, of which nobody could go on.
+    pub fn complete(&self, number: u64) {
+        let complete = Complete::default();
+        self.say(&GatewayToHook::SegmentComplete { number, complete });
     }
 
     pub fn accept(&self) {
