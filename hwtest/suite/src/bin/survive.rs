@@ -33,7 +33,9 @@ use hwtest_suite::survive::{Campaign, run};
   ./dev survive --seed 7                 other moments, other victims
 
 The GPU is the virtual one, whose driver is software. A stream that has lost two workers on it goes on in
-software; kills that hit it there are told, but don't count towards N. The same seed chooses the same
+software; kills that hit it there are told, but don't count towards N. A run that begins on one backend
+may as a whole be earlier or later than one on the other, by the depth of the encoder's reordering: such
+runs are told, and are faults from 0.13 s on or if a seam moves them. The same seed chooses the same
 victims at the same intervals; what they were doing at that moment depends on the machine."
 )]
 struct Cli {

@@ -11,7 +11,7 @@ use serde::Serialize;
 /// Kills of a stream without a segment in between: the next would be its end (`gateway::survival`).
 const MOST_IN_A_ROW: u32 = 2;
 /// Between two kills, milliseconds: at least, and how much more at random.
-const PAUSE: (u64, u64) = (60, 500);
+const PAUSE: (u64, u64) = (40, 360);
 
 /// How many kills are still wanted.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +74,9 @@ pub(super) fn kill(
         let counts = |target: &Target| !wanted.on_gpu || target.backend != "software";
         let may_be = |target: &Target| may_be(target) && (counts(target) || others <= hits);
         let mut targets: Vec<Target> = targets(stack).into_iter().filter(may_be).collect();
+        if random.below(4) > 0 && targets.iter().any(counts) {
+            targets.retain(counts);
+        }
         if targets.is_empty() {
             continue;
         }
