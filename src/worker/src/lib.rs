@@ -11,6 +11,7 @@
 //! - The process lives for one stream and no longer than its gateway.
 #![deny(unsafe_code)]
 
+pub mod abreast;
 pub mod admission;
 pub mod best;
 pub mod cadence;

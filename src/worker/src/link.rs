@@ -204,6 +204,7 @@ pub fn link(
             // A copied picture begins before the start, at a keyframe; copied sound with it.
             timeline.start_ns = None;
         }
+        gate.abreast.join(track, input);
         let settings = TrackSettings {
             track,
             timeline,

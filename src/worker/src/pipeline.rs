@@ -328,6 +328,7 @@ fn sink(
     let (priming, copied) = (graph.priming, graph.copied);
     // Nothing else in a copied track's way is held by the gate.
     let gate = graph.copied.then(|| Arc::clone(&settings.gate));
+    let (steps, over) = (Arc::clone(&settings.gate), Arc::clone(&settings.gate));
     let reorder =
         settings.reorder.then(|| Arc::new(Mutex::new(Reorder::of_depth(settings.begin.depth))));
     let rest = reorder.clone();
@@ -383,11 +384,15 @@ fn sink(
                     None => vec![output],
                 };
                 for output in ready {
+                    if let Output::Sample { dts, .. } = &output {
+                        steps.abreast.step(track, *dts);
+                    }
                     samples.send(output).map_err(|_| gst::FlowError::Eos)?;
                 }
                 Ok(gst::FlowSuccess::Ok)
             })
             .eos(move |_| {
+                over.abreast.end(track);
                 let last =
                     rest.as_ref().map(|reorder| timed(reorder, None, None)).unwrap_or_default();
                 for output in last.into_iter().chain([Output::End { track }]) {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 
+use crate::abreast::Abreast;
+
 /// Where output begins, and how stream time becomes source time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timeline {
@@ -54,6 +56,8 @@ pub struct Gate {
     passed: AtomicU64,
     /// How many wait for a time.
     timing: AtomicU64,
+    /// Behind the encoders.
+    pub abreast: Abreast,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +103,7 @@ impl Default for Gate {
             changed: Condvar::new(),
             passed: AtomicU64::new(0),
             timing: AtomicU64::new(0),
+            abreast: Abreast::default(),
         }
     }
 }
@@ -169,6 +174,7 @@ impl Gate {
     /// Lets whoever waits go on, to find that it is over.
     pub fn stop(&self) {
         self.change(|state| state.stopped = true);
+        self.abreast.over();
     }
 
     fn change(&self, change: impl FnOnce(&mut GateState)) {

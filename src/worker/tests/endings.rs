@@ -19,7 +19,7 @@ use support::case::{AUDIO, Case, VIDEO, ended, exited, failed, good, long, to_fm
 use support::{Run, clip, pause};
 
 /// A worker whose gateway is gone may take so long.
-const ALONE: Duration = Duration::from_secs(2);
+const ALONE: Duration = Duration::from_secs(10);
 
 /// Three seconds that compress to nothing, then noise.
 fn growing() -> PathBuf {

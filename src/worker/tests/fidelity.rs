@@ -419,6 +419,8 @@ cases! {
     sound_only_opus:          "song.opus", "069", "";
     sound_only_wav:           "song.wav", "069", "";
     external_sound:           "silent.mkv", "015", "second=voice.ac3 -map=0:0,1:0";
+    // A copied picture is through before sound has been decoded once.
+    external_sound_copy:      "silent.mkv", "042", "second=voice.ac3 -map=0:0,1:0";
     external_sound_seek:      "pal.mkv", "015", "ss=6 second=voice.mka -map=0:0,1:0";
     no_sound:                 "silent.mkv", "015", "-map=0:0 -codec:a:0= -ac= -ab= -af=";
     // Streams by number.
