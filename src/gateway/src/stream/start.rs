@@ -15,7 +15,7 @@ use crate::follow::{Begun, begin};
 use crate::gateway::{Context, Phase};
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
-use crate::taking::{Waited, decline, take, wait_for_look};
+use crate::taking::{Waited, decline, is_sent_on, take, wait_for_look};
 
 /// How long a stream that another gateway has begun waits for a worker at least: this one may just have been
 /// started, without a warm one. There is no real ffmpeg that would be faster, and with
@@ -172,8 +172,15 @@ async fn turned_away(
             tell(hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
         }
         Waited::Declined(declined) => {
-            entry.ended("declined", Some(declined.reason.clone()));
-            decline(context, hook, declined, standing == Standing::TakenOver).await;
+            let taken_over = standing == Standing::TakenOver;
+            if is_sent_on(context, taken_over) {
+                info!(how = "moved", "ended");
+                context.metrics.stream_ended("moved");
+                entry.ended("moved", None);
+            } else {
+                entry.ended("declined", Some(declined.reason.clone()));
+            }
+            decline(context, hook, declined, taken_over).await;
         }
         Waited::Quit => {
             // Nothing was written, and nothing is wanted.
