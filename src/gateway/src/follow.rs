@@ -193,6 +193,13 @@ impl Follower<'_> {
         if let Some(segment) = new {
             let number = production.names.start_number + self.segments.len() as u64;
             if self.segments.is_empty() {
+                // Jellyfin deletes what its viewer has watched. As long as nothing is committed, the hook
+                // may still run the real ffmpeg, should there be no room for a worker.
+                let share = Arc::clone(share);
+                if let Err(error) = self.copy(move || share.look_for(number)).await? {
+                    info!(%error, number, "the first segment is gone");
+                    return Break(Left::Alone);
+                }
                 let backend = "shared".to_owned();
                 let description = format!("the segments of {}", production.stream);
                 self.tell(&GatewayToHook::Running { backend, description })?;
