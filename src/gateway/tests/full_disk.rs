@@ -25,8 +25,8 @@ fn says(hook: &mut Hook, words: &str) {
 
 #[test]
 fn a_stream_that_waits_for_room_is_seen_and_not_taken_for_hung() {
-    let gateway = Gateway::ready("[streams]\nstall_seconds = 0.4\n");
-    let mut hook = gateway.hook("every=5,full=2000,segments=6");
+    let gateway = Gateway::ready("[streams]\nstall_seconds = 1.5\n");
+    let mut hook = gateway.hook("every=5,full=4000,segments=6");
     hook.accepted();
     hook.segment(5);
     says(&mut hook, "no space left in");
