@@ -158,9 +158,7 @@ impl Follower<'_> {
                     Ok(None) | Err(_) => Break(Left::Over("hook_gone")),
                 },
                 () = wait_for(&mut moving, Phase::Moving), if self.may_move() => {
-                    self.entry.with(|record| record.state = State::Ending);
-                    let_go(self.hook).await;
-                    Break(Left::Moved)
+                    Break(self.let_go().await)
                 }
                 () = wait_for(&mut quitting, Phase::Quitting) => Break(self.quit().await),
                 // A late viewer has many to copy; between two of them he may have something to say.
@@ -195,6 +193,13 @@ impl Follower<'_> {
         if let Some(segment) = new {
             let number = production.names.start_number + self.segments.len() as u64;
             if self.segments.is_empty() {
+                // Jellyfin deletes what its viewer has watched. As long as nothing is committed, the hook
+                // may still run the real ffmpeg, should there be no room for a worker.
+                let share = Arc::clone(share);
+                if let Err(error) = self.copy(move || share.look_for(number)).await? {
+                    info!(%error, number, "the first segment is gone");
+                    return Break(Left::Alone);
+                }
                 let backend = "shared".to_owned();
                 let description = format!("the segments of {}", production.stream);
                 self.tell(&GatewayToHook::Running { backend, description })?;
@@ -264,6 +269,7 @@ impl Follower<'_> {
     ) -> ControlFlow<Left, io::Result<()>> {
         let mut copying = tokio::task::spawn_blocking(copy);
         let mut quitting = self.context.phase.clone();
+        let mut moving = quitting.clone();
         loop {
             let message = tokio::select! {
                 biased;
@@ -278,6 +284,11 @@ impl Follower<'_> {
                 }
                 message = self.hook.receive::<HookToGateway>() => {
                     message.ok().flatten().map(|received| received.message)
+                }
+                () = wait_for(&mut moving, Phase::Moving), if self.may_move() => {
+                    self.room.leave(true);
+                    let _ = copying.await;
+                    return Break(self.let_go().await);
                 }
                 () = wait_for(&mut quitting, Phase::Quitting) => {
                     Some(HookToGateway::Control(Control::Quit))
@@ -325,6 +336,13 @@ impl Follower<'_> {
             Control::Pause | Control::Resume => note(self.entry, control),
         }
         Continue(())
+    }
+
+    /// Leaves the stream to the next gateway.
+    async fn let_go(&mut self) -> Left {
+        self.entry.with(|record| record.state = State::Ending);
+        let_go(self.hook).await;
+        Left::Moved
     }
 
     /// What there is is whole already.

@@ -8,7 +8,7 @@
 //! | draining | SIGTERM or SIGINT | declined | run to their end |
 //! | moving | none is left that the next gateway couldn't go on with, or as below | the socket is closed | are left to the next gateway, if it can go on with them |
 //! | quitting | `shutdown.drain_seconds` after the signal | the same | write their last segment and end |
-//! | aborting | `streams.quit_seconds` later, or at a second signal | the same | break off |
+//! | aborting | `streams.quit_seconds` later, or at a second signal | the same | break off, if the next gateway couldn't go on with them |
 //!
 //! A stream moves only when the last one is ready to: until this gateway is gone, the next can't have
 //! the socket, and the viewer would wait for as long.
@@ -46,6 +46,7 @@ use crate::sharing::Sharing;
 use crate::socket::{self, SessionSocket, SocketError};
 use crate::stream;
 use crate::streams::{Record, Streams, item_of};
+use crate::taking::is_sent_on;
 use crate::{confinement, http, logging};
 
 /// Pause after a failed accept: it fails for want of descriptors or memory, and would fail again.
@@ -57,7 +58,9 @@ const CLEARING_LIMIT: Duration = Duration::from_millis(2500);
 const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Beyond `streams.quit_seconds`, for clearing away.
 const LAST_GRACE: Duration = Duration::from_secs(5);
-/// Threads for what may wait on a disk. They end when idle.
+/// Threads for what may wait on a disk, beside one for each connection: a copy of another viewer's
+/// segment waits for room on a thread, and everybody else's jobs are still to be looked at. They end when
+/// idle.
 const BLOCKING_THREADS: usize = 16;
 
 /// How far the gateway is in ending; see the module's description.
@@ -123,7 +126,7 @@ pub fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS.saturating_add(config.session.max_connections))
         .thread_keep_alive(Duration::from_secs(2))
         .build()
         .context("can't start the runtime")?;
@@ -356,7 +359,10 @@ async fn welcome(context: &Arc<Context>, socket: UnixStream) -> io::Result<()> {
             .await;
         }
         Err(declined) => {
-            context.streams.declined(item, &declined.reason);
+            // It comes back ten times a second until this gateway is gone.
+            if !is_sent_on(context, taken_over) {
+                context.streams.declined(item, &declined.reason);
+            }
             crate::taking::decline(context, &mut hook, declined, taken_over).await;
         }
     }
@@ -376,7 +382,12 @@ async fn admit(
         warn!("the stream before in the same directory is still being cleared away");
     }
     let record = Record::new(&job.transcode, key.clone(), peer.pid);
-    let entry = context.streams.enter(record, context.config.streams.max_streams)?;
+    // Of a stream that another gateway has begun the real ffmpeg can't make the rest.
+    let limit = match job.takeover {
+        Some(_) => 0,
+        None => context.config.streams.max_streams,
+    };
+    let entry = context.streams.enter(record, limit)?;
     Ok((entry, job))
 }
 

@@ -243,8 +243,9 @@ impl Stream<'_> {
                     let position = *horizon.borrow_and_update();
                     self.tell_horizon(position)
                 }
-                () = wait_for(&mut aborting, Phase::Aborting) => Err(Outcome::Aborted),
+                // Also of a gateway that is to end at once: there is nothing quicker.
                 () = wait_for(&mut moving, Phase::Moving), if self.may_move() => Err(Outcome::Moved),
+                () = wait_for(&mut aborting, Phase::Aborting) => Err(Outcome::Aborted),
                 () = wait_for(&mut quitting, Phase::Quitting), if !quit_passed_on => {
                     quit_passed_on = true;
                     info!("the gateway shuts down: asking for the last segment");

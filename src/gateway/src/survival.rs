@@ -54,9 +54,9 @@ impl Survival {
         self.resumption = resumption;
     }
 
-    /// Whether another gateway could go on with it now.
+    /// Whether another gateway could go on with it now. Behind the last segment there is nothing to do.
     pub(crate) fn may_move(&self) -> bool {
-        self.possible && !self.quits && self.resumption.state.is_some()
+        self.possible && !self.quits && !self.written && self.resumption.state.is_some()
     }
 
     /// Notes a complete segment.
@@ -281,8 +281,10 @@ mod tests {
         let mut survival = Survival::of(&segments());
         survival.complete(4, complete());
         assert_eq!(survival.ending(), None);
+        assert!(survival.may_move());
         survival.complete(5, Complete { state: None, last: true, ..complete() });
         assert_eq!(survival.ending(), Some(Ending::Complete));
+        assert!(!survival.may_move());
         survival.quits();
         assert_eq!(survival.ending(), Some(Ending::Quit));
     }

@@ -12,7 +12,7 @@ use session::{
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::connection::{Connection, ConnectionError};
 use crate::ending::{LAST_MESSAGE, let_go};
@@ -124,6 +124,12 @@ pub(crate) fn step_aside(context: &Context, hook: &mut Connection) {
     }
 }
 
+/// Whether a stream that isn't taken is one for the next gateway: another has begun it, and this one
+/// stops.
+pub(crate) fn is_sent_on(context: &Context, taken_over: bool) -> bool {
+    taken_over && *context.phase.borrow() > Phase::Running
+}
+
 /// Tells a hook to run its own ffmpeg. One that can't any more, because another gateway has begun the
 /// stream, is sent on to the next one if this one stops.
 pub(crate) async fn decline(
@@ -132,10 +138,11 @@ pub(crate) async fn decline(
     declined: Declined,
     taken_over: bool,
 ) {
-    info!(reason = declined.reason, "declined");
-    if taken_over && declined == Declined::shutting_down() {
+    if is_sent_on(context, taken_over) {
+        debug!(reason = declined.reason, "sent on to the next gateway");
         return let_go(hook).await;
     }
+    info!(reason = declined.reason, "declined");
     context.metrics.declined(declined.label);
     if declined.label == Declined::MAX_STREAMS {
         step_aside(context, hook);

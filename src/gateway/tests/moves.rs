@@ -248,3 +248,51 @@ fn a_stream_goes_on_without_a_lead() {
     hook.control(Control::Quit);
     assert_eq!(hook.ended(), Ending::Quit);
 }
+
+/// A stream of whose segments four are there.
+fn begun() -> Takeover {
+    let resumption = r#"{"next":9,"state":1,"first":5,"lengths":[[3,1,4]]}"#;
+    let resumption = serde_json::from_str(resumption).unwrap();
+    Takeover { resumption, writer: None, progress: Progress::default() }
+}
+
+/// The pool of workers is closed first, which has words of its own for it.
+#[test]
+fn one_that_waits_for_a_worker_is_sent_on_by_a_gateway_that_stops() {
+    let variables = [("RENDERGATE_FAKE_START", "never-ready")];
+    let mut gateway = Gateway::start(&Setup { toml: "", variables: &variables });
+    let mut hook = gateway.moving_hook("", Some(begun()));
+    until("it waits", || gateway.json("/v1/streams").as_array().unwrap().len() == 1);
+    kill(gateway.pid(), Signal::TERM);
+    assert_eq!(hook.next(), Some(GatewayToHook::LetGo));
+    assert!(gateway.exited().success());
+    gateway.logged("\"how\":\"moved\"");
+}
+
+/// The real ffmpeg can't run it any more; whoever is new can be left to that.
+#[test]
+fn a_begun_stream_is_not_one_too_many() {
+    let gateway = Gateway::ready("[streams]\nmax_streams = 1\n");
+    let mut first = gateway.moving_hook("every=3000", None);
+    first.accepted();
+    let mut begun = gateway.moving_hook("every=3000", Some(begun()));
+    begun.accepted();
+    let mut new = gateway.moving_hook("", None);
+    new.steps_aside(19);
+    assert!(new.declined().contains("2 streams run"));
+}
+
+#[test]
+fn a_second_signal_breaks_off_only_what_can_t_go_on() {
+    let mut gateway = Gateway::ready("[shutdown]\ndrain_seconds = 3600\n");
+    let mut moving = gateway.moving_hook("every=20", None);
+    moving.segment(6);
+    let mut file = gateway.hook_of_a_file("every=20");
+    file.hear("a part", |message| matches!(message, GatewayToHook::Progress(_)));
+    kill(gateway.pid(), Signal::TERM);
+    gateway.logged("shutting down");
+    kill(gateway.pid(), Signal::TERM);
+    moving.hear("let go", |message| *message == GatewayToHook::LetGo);
+    assert!(file.failed().1.contains("told to stop at once"));
+    assert!(gateway.exited().success());
+}

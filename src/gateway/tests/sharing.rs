@@ -97,6 +97,28 @@ fn a_second_viewer_has_no_worker_and_every_segment() {
     gateway.metric("rendergate_streams_ended_total{how=\"complete\"} 2");
 }
 
+/// Jellyfin can be told to delete what has been watched (contract 4, segment cleaner). Whoever comes later
+/// may still be left to the real ffmpeg.
+#[test]
+fn who_comes_when_the_first_segment_is_deleted_is_promised_nothing() {
+    let gateway = sharing();
+    let mut first = viewer(&gateway, "every=40", "aaa");
+    first.accepted();
+    first.segment(8);
+    fs::remove_file(gateway.folder.path().join("aaa/aaa5.ts")).unwrap();
+    let mut second = viewer(&gateway, "every=40", "bbb");
+    second.accepted();
+    match second.next() {
+        Some(GatewayToHook::Running { backend, .. }) => assert_eq!(backend, "fake"),
+        other => panic!("{other:?}"),
+    }
+    second.segment(6);
+    for mut viewer in [first, second] {
+        viewer.control(Control::Quit);
+        assert_eq!(viewer.ended(), Ending::Quit);
+    }
+}
+
 #[test]
 fn whoever_is_left_goes_on_with_a_worker_behind_the_last_segment() {
     for how in [Some(Control::Quit), None] {

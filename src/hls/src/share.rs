@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ffmpeg_args::HlsOutput;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
 use crate::Patience;
 use crate::file::Folder;
@@ -47,6 +47,18 @@ impl Share {
     pub fn segment(&self, number: u64) -> io::Result<u64> {
         let name = self.ours.segment_name(number);
         self.take(&self.theirs.segment_name(number), &name)
+    }
+
+    /// Looks whether a complete segment is still there.
+    ///
+    /// # Errors
+    /// Those of `fstatat(2)`; `NotFound` if it isn't there, or is empty.
+    pub fn look_for(&self, number: u64) -> io::Result<()> {
+        let name = self.theirs.segment_name(number);
+        match statat(self.from.directory(), &*name, AtFlags::SYMLINK_NOFOLLOW)?.st_size {
+            0 => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the init file, if the container has one.
@@ -158,6 +170,9 @@ mod tests {
         assert_eq!(share.segment(6).unwrap_err().kind(), io::ErrorKind::NotFound);
         share.segment(7).unwrap_err();
         share.segment(8).unwrap_err();
+        assert!(
+            share.look_for(4).is_ok() && share.look_for(6).is_err() && share.look_for(8).is_err()
+        );
 
         assert_eq!(read(1, "b2-1.mp4"), b"init");
         assert_eq!(read(1, "b24.mp4"), b"segment 4");

@@ -466,6 +466,9 @@ impl Stream<'_> {
         if self.phase != Phase::Committed {
             return Some(self.broken("it lets go of what hasn't begun"));
         }
+        if self.setup.reconnect.as_ref().is_some_and(Reconnect::is_written) {
+            return Some(self.ended(Ending::Complete));
+        }
         self.leave(&format!("the gateway at {} stops", self.setup.endpoint))
     }
 

@@ -111,13 +111,16 @@ fn a_stream_goes_on_with_the_next_gateway_once_its_worker_is_gone() {
 /// The playlist is written before the last segment is told of.
 #[test]
 fn who_is_lost_behind_the_last_segment_leaves_nothing_to_be_done() {
-    for keys in ["", "q"] {
+    for (keys, let_go) in [("", false), ("q", false), ("", true)] {
         let house = House::new();
         let (mut hook, gateway, connection, worker) = under_way(&house, 15_000);
         hook.keys(keys);
         house.segment(2);
         let complete = Complete { state: None, last: true, ..state(2) };
         connection.say(&GatewayToHook::SegmentComplete { number: 2, complete });
+        if let_go {
+            connection.say(&GatewayToHook::LetGo);
+        }
         drop((connection, gateway, worker));
         let left = hook.left();
         assert_eq!(left.status.code(), Some(0), "{}", left.stderr);
@@ -155,6 +158,30 @@ fn one_gateway_after_the_other_may_be_lost_if_segments_come_of_it() {
     assert_eq!(left.status.code(), Some(1), "{}", left.stderr);
     assert!(left.stderr.contains("stream s8 broke off: lost the gateway"), "{}", left.stderr);
     assert_eq!(house.output().last().map(String::as_str), Some("id5.ts"));
+}
+
+/// It may have given the stream to a worker before it was lost, and not come to say so.
+#[test]
+fn the_worker_of_a_gateway_that_has_not_answered_is_waited_for_too() {
+    let house = House::new();
+    let (hook, gateway, connection, worker) = under_way(&house, 15_000);
+    drop((connection, gateway, worker));
+    let gateway = house.gateway_again();
+    let mut connection = gateway.connection();
+    assert_eq!(takeover(&mut connection).writer, Some(WRITER));
+    let (lease, worker) = std::io::pipe().unwrap();
+    let writer = Writer { stream: StreamId(1), pid: 78 };
+    connection.say_with(&GatewayToHook::Writer { writer }, &[lease.as_fd()]);
+    drop((connection, gateway, lease));
+    let gateway = house.gateway_again();
+    let_pass(Duration::from_millis(400));
+    assert!(gateway.is_quiet());
+    drop(worker);
+    let mut connection = gateway.connection();
+    assert_eq!(takeover(&mut connection).writer, Some(writer));
+    accept(&connection);
+    connection.say(&GatewayToHook::Ended(Ending::Complete));
+    assert_eq!(hook.left().status.code(), Some(0));
 }
 
 #[test]

@@ -15,12 +15,12 @@ use crate::follow::{Begun, begin};
 use crate::gateway::{Context, Phase};
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
-use crate::taking::{Waited, decline, take, wait_for_look};
+use crate::taking::{Waited, decline, is_sent_on, take, wait_for_look};
 
-/// How long a stream that another gateway has begun waits for a worker at least: this one may just have been
-/// started, without a warm one. There is no real ffmpeg that would be faster, and with
-/// [`FIRST_LOOK_LIMIT`](crate::taking::FIRST_LOOK_LIMIT) it is less than its hook waits.
-const COLD_START: Duration = Duration::from_secs(9);
+/// How long a stream that another gateway has begun waits for a worker at most: this one may just have been
+/// started, without a warm one, and many come at once. There is no real ffmpeg that would be faster. How long
+/// is too long is its hook's to say, which hangs up then: fifteen seconds, unless it was told otherwise.
+const COLD_START: Duration = Duration::from_secs(600);
 
 /// Takes a worker for the job and hands it over; `None` if the stream ended before it began.
 pub(crate) async fn start<'a>(
@@ -172,8 +172,15 @@ async fn turned_away(
             tell(hook, Ending::Failed { reason, fault: Fault::Gateway }).await;
         }
         Waited::Declined(declined) => {
-            entry.ended("declined", Some(declined.reason.clone()));
-            decline(context, hook, declined, standing == Standing::TakenOver).await;
+            let taken_over = standing == Standing::TakenOver;
+            if is_sent_on(context, taken_over) {
+                info!(how = "moved", "ended");
+                context.metrics.stream_ended("moved");
+                entry.ended("moved", None);
+            } else {
+                entry.ended("declined", Some(declined.reason.clone()));
+            }
+            decline(context, hook, declined, taken_over).await;
         }
         Waited::Quit => {
             // Nothing was written, and nothing is wanted.

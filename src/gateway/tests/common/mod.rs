@@ -333,11 +333,18 @@ impl Gateway {
 
     /// A hook that goes on with the next gateway, or comes from the one before.
     pub fn moving_hook(&self, script: &str, takeover: Option<Takeover>) -> Hook {
+        self.moving_hook_with(self.transcode(script), self.descriptors(), takeover)
+    }
+
+    pub fn moving_hook_with(
+        &self,
+        transcode: Transcode,
+        descriptors: Vec<OwnedFd>,
+        takeover: Option<Takeover>,
+    ) -> Hook {
         let hook = Hook::connect(&self.socket());
-        let transcode = Box::new(self.transcode(script));
-        let takeover = takeover.map(Box::new);
+        let (transcode, takeover) = (Box::new(transcode), takeover.map(Box::new));
         let job = HookToGateway::Job { protocol: PROTOCOL, transcode, reconnects: true, takeover };
-        let descriptors = self.descriptors();
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         hook.channel.send(&job, &descriptors).unwrap();
         hook

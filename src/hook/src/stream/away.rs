@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! lost ─▶ Leaving ── the last writer is gone ─▶ Looking ── connected ─▶ Asked ──Accepted──▶ goes on
-//!                                                  ▲                      │
-//!                                                  └──── lost, LetGo ─────┘
+//!            ▲                                     ▲                      │
+//!            └──── lost with a writer ─────────────┴──── lost, LetGo ─────┘
 //! ```
 //!
 //! Jellyfin's keys and signals are heeded meanwhile; the empty next segment stays, so that whoever
@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Outcome, Stream};
+use crate::reconnect::Reconnect;
 
 /// Time between two tries to connect.
 const TRY_EVERY: Duration = Duration::from_millis(100);
@@ -55,7 +56,11 @@ impl Stream<'_> {
         // What it was to be told is told to the next one, as far as it still matters.
         self.outbox.clear();
         if let Some(away) = &mut self.away {
-            away.stage = Stage::Looking(Instant::now() + TRY_EVERY);
+            // It may have given the stream to a worker before it was lost.
+            away.stage = match self.setup.reconnect.as_ref().and_then(Reconnect::lease) {
+                Some(_) => Stage::Leaving,
+                None => Stage::Looking(Instant::now() + TRY_EVERY),
+            };
             return None;
         }
         let quits = self.quit.is_some();
