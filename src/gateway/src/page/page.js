@@ -54,6 +54,7 @@ const ENDINGS = {
   complete: ['finished', 'good'],
   quit: ['stopped', 'good'],
   hook_gone: ['closed by Jellyfin', ''],
+  moved: ['goes on with the next gateway', ''],
   declined: ['left to ffmpeg', 'warn'],
   aborted: ['gateway stopped', 'warn'],
   failed_input: ['failed: the file', 'bad'],

@@ -67,7 +67,9 @@ fn names_are_text_and_streams_come_and_go() {
     for hook in &mut hooks {
         hook.segment(6);
     }
-    film(&gateway, HOSTILE[0], "").declined();
+    let mut one_too_many = film(&gateway, HOSTILE[0], "");
+    one_too_many.steps_aside(19);
+    one_too_many.declined();
     for (view, shot) in [(DESKTOP, "hostile"), (PHONE, "hostile-phone")] {
         browser.open(&url(&gateway), view, None);
         let seen = browser.see(Some(shot));
