@@ -76,12 +76,12 @@ pub(super) fn kill(
                 && (counts(target) || others <= hits)
         };
         let mut targets: Vec<Target> = targets(stack).into_iter().filter(may_be).collect();
-        if random.below(4) > 0 && targets.iter().any(counts) {
-            targets.retain(counts);
-        }
         let lost_by = |target: &Target| lost.get(&target.output).copied().unwrap_or(0);
         let fewest = targets.iter().map(lost_by).min().unwrap_or(0);
         targets.retain(|target| lost_by(target) <= fewest + AHEAD);
+        if random.below(4) > 0 && targets.iter().any(counts) {
+            targets.retain(counts);
+        }
         if targets.is_empty() {
             continue;
         }

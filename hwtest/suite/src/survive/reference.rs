@@ -54,18 +54,22 @@ impl References {
         let folder = self.written(stack, job, (start, backend))?;
         let key = ((job.name, start, backend), init.unwrap_or_default().to_owned());
         if !self.known.contains_key(&key) {
-            let command = command(job, &folder);
-            let words = command.at(start, job.runtime);
-            let media = match init {
-                None => Media::read(&command, &words, &folder)?,
-                Some(init) => {
-                    let own = fs::read(command.segment(-1))?;
-                    fs::write(command.segment(-1), init)?;
-                    let media = Media::read(&command, &words, &folder);
-                    fs::write(command.segment(-1), own)?;
-                    media?
+            let shown = folder.join("shown");
+            fresh(&shown)?;
+            let command = command(job, &shown);
+            for entry in fs::read_dir(&folder)? {
+                let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+                if name.to_string_lossy().ends_with(&command.extension) {
+                    fs::hard_link(path, shown.join(name))?;
                 }
-            };
+            }
+            if let Some(init) = init {
+                let path = command.segment(-1);
+                // Another file under its name: the one that is linked there is the reference's own.
+                fs::remove_file(&path)?;
+                fs::write(path, init)?;
+            }
+            let media = Media::read(&command, &command.at(start, job.runtime), &shown)?;
             self.known.insert(key.clone(), media);
         }
         Ok(&self.known[&key])
