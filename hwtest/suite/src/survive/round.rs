@@ -146,14 +146,10 @@ impl Round<'_> {
             Some((run, path)) => {
                 let bytes = fs::read(path)?;
                 let start = report.runs.get(run).map_or(0, |run| run.start_number);
-                let mut known = false;
-                for backend in backends.get(run).into_iter().flatten() {
-                    let own = references.init(stack, job, (start, *backend))?;
-                    known |= own.as_ref() == Some(&bytes);
-                }
-                if !known {
+                let backends = backends.get(run).map_or(&[][..], Vec::as_slice);
+                if !is_init(&bytes, stack, references, job, (start, backends))? {
                     faults.push(format!(
-                        "the init file isn't that of an undisturbed run from {start}"
+                        "its init file isn't that of an undisturbed run from {start}"
                     ));
                 }
                 Some(bytes)
@@ -162,30 +158,20 @@ impl Round<'_> {
         for (index, stretch) in stretches.iter().enumerate() {
             let folder = self.place.join(job.name).join(format!("stretch-{index}"));
             let start = report.runs.get(stretch.run).map_or(0, |run| run.start_number);
-            let candidates = backends.get_mut(stretch.run).filter(|backends| !backends.is_empty());
-            let Some(candidates) = candidates else {
-                faults.push(format!("run from {start}: nobody says on which backend it began"));
-                continue;
-            };
             match read(job, stretch, init.as_deref(), &folder, start) {
                 Ok(media) => {
                     tally.segments += media.parts.len();
                     tally.frames += media.frames();
-                    let mut told = Vec::new();
-                    for backend in candidates.clone() {
-                        let place = (start, backend);
-                        let expected = references.of(stack, job, place, init.as_deref())?;
-                        let found = media.faults(expected);
-                        if found.is_empty() {
-                            // What else the run has written has to match the same one.
-                            *candidates = vec![backend];
-                            told.clear();
-                            break;
-                        }
-                        let named = |why| format!("run from {start}, begun on {backend}: {why}");
-                        told.extend(found.into_iter().map(named));
-                    }
-                    faults.extend(told);
+                    let Some(backends) = backends.get_mut(stretch.run) else { continue };
+                    let told = differs(
+                        &media,
+                        stack,
+                        references,
+                        job,
+                        (start, backends),
+                        init.as_deref(),
+                    )?;
+                    faults.extend(told.into_iter().map(|why| format!("run from {start}, {why}")));
                 }
                 Err(error) => faults.push(format!("run from {start}: {error:#}")),
             }
@@ -200,6 +186,47 @@ impl Round<'_> {
         tally.faults = faults.into_iter().map(named).collect();
         Ok(tally)
     }
+}
+
+/// Whether an init file is, to the byte, what an undisturbed run on one of these backends writes.
+fn is_init(
+    bytes: &[u8],
+    stack: &Stack,
+    references: &mut References,
+    job: &Job,
+    (start, backends): (u64, &[Backend]),
+) -> Result<bool> {
+    for backend in backends {
+        if references.init(stack, job, (start, *backend))?.as_deref() == Some(bytes) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What is wrong with a run's segments, on whichever of these backends it began. If one matches, it is the
+/// only one that is left: what else the run has written has to match the same.
+fn differs(
+    media: &Media,
+    stack: &Stack,
+    references: &mut References,
+    job: &Job,
+    (start, backends): (u64, &mut Vec<Backend>),
+    init: Option<&[u8]>,
+) -> Result<Vec<String>> {
+    if backends.is_empty() {
+        return Ok(vec!["of which nobody says on which backend it began".to_owned()]);
+    }
+    let mut told = Vec::new();
+    for backend in backends.clone() {
+        let faults = media.faults(references.of(stack, job, (start, backend), init)?);
+        if faults.is_empty() {
+            *backends = vec![backend];
+            return Ok(Vec::new());
+        }
+        told.extend(faults.into_iter().map(|why| format!("begun on {backend}: {why}")));
+    }
+    Ok(told)
 }
 
 /// The segments of a stretch under their names, behind the init file that the viewer has.
