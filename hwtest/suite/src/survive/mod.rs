@@ -55,7 +55,7 @@ const IN_SOFTWARE: &str =
     "[gpu]\nbackend = \"software\"\n[worker]\nwarm = 3\n[streams]\naccept_seconds = 60\n";
 /// How many GPUs there have to be.
 pub const GPUS: usize = 3;
-/// Kills in one round at most: many rounds of few are fairer than one of many.
+/// Kills that count, in one round at most: many rounds of few are fairer than one of many.
 const MOST_IN_A_ROUND: u32 = 20;
 /// Faults of a viewer that are told; the others are likely to be the same.
 const MOST_TOLD: usize = 6;
