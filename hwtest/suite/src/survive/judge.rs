@@ -99,21 +99,6 @@ impl Media {
         Ok(Self { parts, said, sound_gaps })
     }
 
-    /// By how many seconds all of its pictures come later than expected, if it is the same for all and
-    /// more than rounding.
-    pub(super) fn shift(&self, expected: &Self) -> Option<f64> {
-        let other = |part: &Part| expected.parts.iter().find(|other| other.number == part.number);
-        let mut shifts = self.parts.iter().filter_map(|part| Some(part.first - other(part)?.first));
-        let first = shifts.next()?;
-        (first.abs() > SAME && shifts.all(|shift| (shift - first).abs() <= SAME)).then_some(first)
-    }
-
-    /// The same, this much earlier.
-    pub(super) fn earlier(mut self, seconds: f64) -> Self {
-        self.parts.iter_mut().for_each(|part| part.first -= seconds);
-        self
-    }
-
     /// What of it isn't as expected.
     pub(super) fn faults(&self, expected: &Self) -> Vec<String> {
         let mut faults: Vec<String> =
@@ -220,17 +205,18 @@ pub(super) struct Stretch {
     pub segments: Vec<(i64, PathBuf)>,
 }
 
-/// What a viewer got; and the init file that they hold, the first that they were given.
-pub(super) fn stretches(report: &Report, kept: &Path) -> (Vec<Stretch>, Option<PathBuf>) {
+/// What a viewer got; and the init file that they hold, the first that they were given, with the run that
+/// made it.
+pub(super) fn stretches(report: &Report, kept: &Path) -> (Vec<Stretch>, Option<(usize, PathBuf)>) {
     let mut stretches: Vec<Stretch> = Vec::new();
     let mut init = None;
     for (place, served) in report.segments.iter().enumerate() {
         let path = kept.join(place.to_string());
+        let run = served.made_in.unwrap_or(served.run);
         if served.number < 0 {
-            init.get_or_insert(path);
+            init.get_or_insert((run, path));
             continue;
         }
-        let run = served.made_in.unwrap_or(served.run);
         match stretches.last_mut() {
             Some(last)
                 if last.run == run
@@ -289,18 +275,6 @@ mod tests {
     }
 
     #[test]
-    fn a_shift_is_one_of_all_segments() {
-        let expected = media(vec![part(0, 10.0, 0..75), part(1, 13.0, 75..150)]);
-        let late = media(vec![part(0, 10.08, 0..75), part(1, 13.08, 75..150)]);
-        let shift = late.shift(&expected).unwrap();
-        assert!((shift - 0.08).abs() < 1e-9);
-        assert_eq!(late.earlier(shift).faults(&expected), [""; 0]);
-        let torn = media(vec![part(0, 10.0, 0..75), part(1, 13.08, 75..150)]);
-        assert_eq!(torn.shift(&expected), None);
-        assert_eq!(expected.shift(&expected), None);
-    }
-
-    #[test]
     fn a_stretch_is_in_a_row_and_of_one_run() {
         let served = |number, made_in| Served {
             number,
@@ -316,7 +290,7 @@ mod tests {
         let segments = segments.map(|(number, made_in)| served(number, made_in)).into();
         let report = Report { segments, ..Report::default() };
         let (stretches, init) = stretches(&report, Path::new("/k"));
-        assert_eq!(init, Some("/k/0".into()));
+        assert_eq!(init, Some((0, "/k/0".into())));
         let found: Vec<(usize, Vec<i64>)> = stretches
             .iter()
             .map(|stretch| (stretch.run, stretch.segments.iter().map(|s| s.0).collect()))

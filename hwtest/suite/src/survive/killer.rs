@@ -8,10 +8,13 @@ use benches::stack::{Stack, pause, signal};
 use rustix::process::Signal;
 use serde::Serialize;
 
-/// Kills of a stream without a segment in between: the next would be its end (`gateway::survival`).
-const MOST_IN_A_ROW: u32 = 2;
+/// Of so many streams that have lost a worker, one may lose its next before there is a segment, and not a third:
+/// that would be its end (`gateway::survival`). The others are left alone until they have got on.
+const ONE_IN: u64 = 8;
 /// Between two kills, milliseconds: at least, and how much more at random.
-const PAUSE: (u64, u64) = (40, 360);
+const PAUSE: (u64, u64) = (100, 900);
+/// A viewer may have lost so many workers more than any other.
+const AHEAD: u32 = 1;
 
 /// How many kills are still wanted.
 #[derive(Debug, Clone, Copy)]
@@ -57,23 +60,25 @@ pub(super) fn kill(
 ) -> Vec<Kill> {
     let begun = Instant::now();
     let mut kills: Vec<Kill> = Vec::new();
-    // Of each stream, its segments at the last kill and how many kills there were at that number.
-    let mut spent: HashMap<String, (u64, u32)> = HashMap::new();
+    let mut spared: HashMap<String, Spared> = HashMap::new();
+    let mut lost: HashMap<String, u32> = HashMap::new();
     let (mut hits, mut others) = (0, 0);
     while !over() {
         pause(PAUSE.0 + random.below(PAUSE.1));
         if hits >= wanted.kills {
             continue;
         }
-        let may_be = |target: &Target| {
-            spent.get(&target.stream).is_none_or(|(segments, count)| {
-                target.segments > *segments || *count < MOST_IN_A_ROW
-            })
-        };
-        // A stream that has lost two workers on the GPU goes on in software: not only there.
+        // A stream that finds no GPU that works goes on in software: not only there.
         let counts = |target: &Target| !wanted.on_gpu || target.backend != "software";
-        let may_be = |target: &Target| may_be(target) && (counts(target) || others <= hits);
+        let may_be = |target: &Target| {
+            let spared = spared.get(&target.stream);
+            spared.is_none_or(|spared| target.segments >= spared.until)
+                && (counts(target) || others <= hits)
+        };
         let mut targets: Vec<Target> = targets(stack).into_iter().filter(may_be).collect();
+        let lost_by = |target: &Target| lost.get(&target.output).copied().unwrap_or(0);
+        let fewest = targets.iter().map(lost_by).min().unwrap_or(0);
+        targets.retain(|target| lost_by(target) <= fewest + AHEAD);
         if random.below(4) > 0 && targets.iter().any(counts) {
             targets.retain(counts);
         }
@@ -89,15 +94,27 @@ pub(super) fn kill(
         let hit = counts(&target);
         (hits, others) = (hits + u32::from(hit), others + u32::from(!hit));
         let Target { stream, output, pid, backend, segments } = target;
-        let count = match spent.get(&stream) {
-            Some((before, count)) if *before == segments => count + 1,
-            _ => 1,
-        };
-        spent.insert(stream.clone(), (segments, count));
+        let before = spared.get(&stream);
+        // Since it was listed it may have completed a segment, which the next list adds to those before
+        // this kill: two more are one for sure.
+        let got_on = before.is_none_or(|before| segments >= before.at + 2);
+        let again = got_on && random.below(ONE_IN) == 0;
+        let until = if again { segments } else { segments + 1 };
+        spared.insert(stream.clone(), Spared { at: segments, until });
+        *lost.entry(output.clone()).or_default() += 1;
         let at = begun.elapsed().as_secs_f64();
         kills.push(Kill { at, stream, output, pid, backend, segments });
     }
     kills
+}
+
+/// A stream that has just lost a worker.
+#[derive(Debug)]
+struct Spared {
+    /// The segments that it had.
+    at: u64,
+    /// Those that it is to have before it loses the next one.
+    until: u64,
 }
 
 /// Streams whose worker runs its graph.

@@ -1,7 +1,8 @@
 //! Workers are killed under six viewers, and every segment that a viewer got is judged.
 //!
 //! ```text
-//! jobs ─▶ round: six viewers, and a killer ─▶ judge ◀─ reference: the same job, undisturbed
+//! jobs ─▶ round: six viewers, and a killer ─▶ judge ◀─ reference: the same job, undisturbed,
+//!                                                      on the backend on which the run began
 //! ```
 //!
 //! A round is six viewers of different jobs on one gateway, who come one after the other, leap and pause
@@ -11,20 +12,27 @@
 //! on without a gap, and all that one run wrote decodes as one without a word from ffmpeg.
 //!
 //! Encoders of a GPU and in software put their pictures out of order by different depths, which shows in the
-//! times of a whole run of MPEG-TS as it does with ffmpeg, and in fMP4 if the viewer's init file is of a run
-//! on the other backend. On a GPU a run may therefore be off by less than [`MOST_SHIFT`], if all of its
-//! segments are by the same, seams or not; such runs are counted.
+//! times of a whole run (`backend`). So there are two references of each job, and a run is held to that of the
+//! backend on which it began, whatever its later workers ran on: exactly, with the init file that the viewer
+//! holds, which has to be a reference's to the byte.
+//!
+//! A stream that is killed on a GPU has failed on it: nobody is given that GPU until it has been looked at, and
+//! the stream no more after the second time. With one GPU most would soon be in software. Hence there
+//! are [`GPUS`], between which streams move; and a new gateway for each round, since one that
+//! remembers earlier failures pauses before it looks.
 //!
 //! Invariants:
 //! - A stream is never killed three times without a segment in between: that is its end by design.
 //! - Nothing is judged by the time that it took.
 
+mod backend;
 mod jobs;
 mod judge;
 mod killer;
 mod reference;
 mod round;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,8 +50,13 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Workers for six viewers, some of whom lose theirs at the same time; whoever waits for one isn't
 /// turned away.
 const CONFIGURATION: &str = "[worker]\nwarm = 3\n[streams]\naccept_seconds = 60\n";
-/// A few pictures, seconds.
-const MOST_SHIFT: f64 = 0.13;
+/// One that leaves alone the GPU that this process sees.
+const IN_SOFTWARE: &str =
+    "[gpu]\nbackend = \"software\"\n[worker]\nwarm = 3\n[streams]\naccept_seconds = 60\n";
+/// How many GPUs there have to be.
+pub const GPUS: usize = 3;
+/// Kills that count, in one round at most: many rounds of few are fairer than one of many.
+const MOST_IN_A_ROUND: u32 = 20;
 /// Faults of a viewer that are told; the others are likely to be the same.
 const MOST_TOLD: usize = 6;
 /// Rounds in a row that may pass without a kill, before the streams are taken for too short.
@@ -60,7 +73,7 @@ pub struct Campaign {
     pub kills: u32,
     /// Of the moments and the victims.
     pub seed: u64,
-    /// On the GPU that this process sees, else in software.
+    /// On the [`GPUS`] that this process sees, else in software.
     pub on_gpu: bool,
 }
 
@@ -75,6 +88,10 @@ pub struct Tally {
     pub viewers: usize,
     /// Hook processes: one more for each leap.
     pub runs: usize,
+    /// Those of them that began on a GPU.
+    pub runs_on_gpu: usize,
+    /// Kills of each viewer's workers.
+    pub by_viewer: BTreeMap<&'static str, u32>,
     /// Segments judged.
     pub segments: usize,
     /// Pictures looked at.
@@ -83,8 +100,6 @@ pub struct Tally {
     pub longest_wait: f64,
     /// Longest time for which the picture stood still at normal speed, once it had begun, seconds.
     pub longest_standstill: f64,
-    /// Runs whose pictures all come earlier or later than an undisturbed one's, by an encoder's delay.
-    pub shifted: usize,
     /// What is wrong, and where it lies.
     pub faults: Vec<String>,
 }
@@ -100,32 +115,38 @@ impl Tally {
         self.kills_in_software += other.kills_in_software;
         self.viewers += other.viewers;
         self.runs += other.runs;
+        self.runs_on_gpu += other.runs_on_gpu;
+        for (viewer, kills) in other.by_viewer {
+            *self.by_viewer.entry(viewer).or_default() += kills;
+        }
         self.segments += other.segments;
         self.frames += other.frames;
         self.longest_wait = self.longest_wait.max(other.longest_wait);
         self.longest_standstill = self.longest_standstill.max(other.longest_standstill);
-        self.shifted += other.shifted;
         self.faults.extend(other.faults);
     }
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let by_viewer = || self.by_viewer.values().copied();
         write!(
             f,
-            "{} kills ({} on the GPU, {} in software), judged {} streams in {} runs, {} segments, {} \
-             frames; longest wait {:.1} s, longest standstill {:.1} s, by an encoder's delay earlier or \
-             later {}, faults {}",
+            "{} kills ({} on the GPU, {} in software; {} to {} of each viewer), judged {} streams in {} \
+             runs ({} begun on the GPU), {} segments, {} frames; longest wait {:.1} s, longest standstill \
+             {:.1} s, faults {}",
             self.kills(),
             self.kills_on_gpu,
             self.kills_in_software,
+            by_viewer().min().unwrap_or(0),
+            by_viewer().max().unwrap_or(0),
             self.viewers,
             self.runs,
+            self.runs_on_gpu,
             self.segments,
             self.frames,
             self.longest_wait,
             self.longest_standstill,
-            self.shifted,
             self.faults.len()
         )
     }
@@ -139,14 +160,12 @@ pub fn run(campaign: &Campaign) -> Result<Tally> {
     let Campaign { binaries, folder, kills, seed, on_gpu } = campaign;
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder)?;
-    let stack =
-        Stack::start_with(binaries, &folder.join("gateway"), CONFIGURATION, Admission::Off)?;
-    if *on_gpu {
-        works(&stack)?;
-    }
+    let configuration = if *on_gpu { CONFIGURATION } else { IN_SOFTWARE };
+    let mut stack =
+        Stack::start_with(binaries, &folder.join("gateway"), configuration, Admission::Off)?;
     let kind = if *on_gpu { Kind::Vaapi } else { Kind::Software };
     let jobs = jobs::six(kind);
-    let mut references = References::new(folder.join("undisturbed"));
+    let mut references = References::new(folder.join("undisturbed"), binaries.clone(), *on_gpu);
     let mut random = Random::new(*seed);
     let mut tally = Tally::default();
     let (mut number, mut idle) = (0, 0);
@@ -156,10 +175,17 @@ pub fn run(campaign: &Campaign) -> Result<Tally> {
         number += 1;
         let begun = Instant::now();
         let place = folder.join(format!("round-{number}"));
-        let wanted = killer::Wanted { kills: kills - hits(&tally), on_gpu: *on_gpu };
+        let left = kills - hits(&tally);
+        let wanted = killer::Wanted { kills: left.min(MOST_IN_A_ROUND), on_gpu: *on_gpu };
+        if *on_gpu {
+            works(&stack)?;
+        }
         let round = round::play(&stack, &jobs, &place, wanted, &mut random)?;
         let played = begun.elapsed().as_secs_f64();
-        let found = round.judge(&stack, &mut references, *on_gpu)?;
+        if *on_gpu {
+            stack.restart()?;
+        }
+        let found = round.judge(&stack, &mut references)?;
         eprintln!(
             "round {number}: {played:.0} s, judged in {:.0} s; {found}",
             begun.elapsed().as_secs_f64() - played
@@ -176,12 +202,16 @@ pub fn run(campaign: &Campaign) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Waits until the gateway has seen the GPU working.
+/// Waits until the gateway has seen all GPUs working.
 fn works(stack: &Stack) -> Result<()> {
     let deadline = Instant::now() + LOOK;
-    let yes = |line: &str| line.starts_with("rendergate_gpu_works") && line.ends_with(" 1");
-    while !stack.get("/metrics")?.lines().any(yes) {
-        ensure!(Instant::now() < deadline, "the GPU doesn't work: see {}", stack.log().display());
+    let yes = |line: &&str| line.starts_with("rendergate_gpu_works") && line.ends_with(" 1");
+    while stack.get("/metrics")?.lines().filter(yes).count() < GPUS {
+        ensure!(
+            Instant::now() < deadline,
+            "{GPUS} GPUs have to work, and don't: see {}",
+            stack.log().display()
+        );
         pause(50);
     }
     Ok(())

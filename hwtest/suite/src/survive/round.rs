@@ -11,11 +11,12 @@ use benches::random::Random;
 use benches::stack::{Stack, pause};
 use jellyfin_sim::{Pace, Report, Server, play as watch};
 
+use super::backend::{Backend, begun};
 use super::jobs::Job;
 use super::judge::{Media, Stretch, stretches};
 use super::killer::{Kill, Wanted, kill};
 use super::reference::References;
-use super::{MOST_SHIFT, MOST_TOLD, Tally, command, fresh};
+use super::{MOST_TOLD, Tally, command, fresh};
 
 /// Between one viewer and the next, milliseconds.
 const STAGGER: u64 = 300;
@@ -86,12 +87,7 @@ impl Round<'_> {
     ///
     /// # Errors
     /// If there is nothing to compare with.
-    pub(super) fn judge(
-        &self,
-        stack: &Stack,
-        references: &mut References,
-        on_either: bool,
-    ) -> Result<Tally> {
+    pub(super) fn judge(&self, stack: &Stack, references: &mut References) -> Result<Tally> {
         let on_gpu = self.kills.iter().filter(|kill| kill.backend != "software").count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let mut tally = Tally {
@@ -100,7 +96,10 @@ impl Round<'_> {
             ..Tally::default()
         };
         for (job, report) in &self.viewers {
-            let found = self.judge_viewer(stack, references, (job, report), on_either)?;
+            let (directory, _) = folders(self.place, job);
+            let of_job = |kill: &&Kill| Path::new(&kill.output).starts_with(&directory);
+            tally.by_viewer.insert(job.name, count(self.kills.iter().filter(of_job).count()));
+            let found = self.judge_viewer(stack, references, (job, report))?;
             tally.add(found);
         }
         Ok(tally)
@@ -111,7 +110,6 @@ impl Round<'_> {
         stack: &Stack,
         references: &mut References,
         (job, report): (&Job, &Report),
-        on_either: bool,
     ) -> Result<Tally> {
         let (_, kept) = folders(self.place, job);
         let mut faults: Vec<String> =
@@ -119,9 +117,15 @@ impl Round<'_> {
         let end = report.segments.last().map_or(0.0, |served| served.served);
         let stalls = Viewing::of(report, end).standstills;
         let longest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
+        let mut backends: Vec<Vec<Backend>> =
+            report.runs.iter().map(|run| begun(run, &self.kills)).collect();
         let mut tally = Tally {
             viewers: 1,
             runs: report.runs.len(),
+            runs_on_gpu: backends
+                .iter()
+                .filter(|begun| begun.first() == Some(&Backend::Gpu))
+                .count(),
             longest_wait: longest(&mut report.segments.iter().map(|s| s.served - s.requested)),
             longest_standstill: longest(
                 &mut stalls
@@ -137,19 +141,37 @@ impl Round<'_> {
         if seen != i64::try_from(last).ok() {
             faults.push(format!("the film was seen up to segment {seen:?}, it has {last}"));
         }
+        let init = match init {
+            None => None,
+            Some((run, path)) => {
+                let bytes = fs::read(path)?;
+                let start = report.runs.get(run).map_or(0, |run| run.start_number);
+                let backends = backends.get(run).map_or(&[][..], Vec::as_slice);
+                if !is_init(&bytes, stack, references, job, (start, backends))? {
+                    faults.push(format!(
+                        "its init file isn't that of an undisturbed run from {start}"
+                    ));
+                }
+                Some(bytes)
+            }
+        };
         for (index, stretch) in stretches.iter().enumerate() {
             let folder = self.place.join(job.name).join(format!("stretch-{index}"));
             let start = report.runs.get(stretch.run).map_or(0, |run| run.start_number);
-            let expected = references.of(stack, job, start)?;
             match read(job, stretch, init.as_deref(), &folder, start) {
                 Ok(media) => {
                     tally.segments += media.parts.len();
                     tally.frames += media.frames();
-                    let shift =
-                        media.shift(expected).filter(|by| on_either && by.abs() < MOST_SHIFT);
-                    tally.shifted += usize::from(shift.is_some());
-                    let told = media.earlier(shift.unwrap_or(0.0)).faults(expected);
-                    faults.extend(told.into_iter().map(|why| format!("run from {start}: {why}")));
+                    let Some(backends) = backends.get_mut(stretch.run) else { continue };
+                    let told = differs(
+                        &media,
+                        stack,
+                        references,
+                        job,
+                        (start, backends),
+                        init.as_deref(),
+                    )?;
+                    faults.extend(told.into_iter().map(|why| format!("run from {start}, {why}")));
                 }
                 Err(error) => faults.push(format!("run from {start}: {error:#}")),
             }
@@ -166,18 +188,59 @@ impl Round<'_> {
     }
 }
 
+/// Whether an init file is, to the byte, what an undisturbed run on one of these backends writes.
+fn is_init(
+    bytes: &[u8],
+    stack: &Stack,
+    references: &mut References,
+    job: &Job,
+    (start, backends): (u64, &[Backend]),
+) -> Result<bool> {
+    for backend in backends {
+        if references.init(stack, job, (start, *backend))?.as_deref() == Some(bytes) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What is wrong with a run's segments, on whichever of these backends it began. If one matches, it is the
+/// only one that is left: what else the run has written has to match the same.
+fn differs(
+    media: &Media,
+    stack: &Stack,
+    references: &mut References,
+    job: &Job,
+    (start, backends): (u64, &mut Vec<Backend>),
+    init: Option<&[u8]>,
+) -> Result<Vec<String>> {
+    if backends.is_empty() {
+        return Ok(vec!["of which nobody says on which backend it began".to_owned()]);
+    }
+    let mut told = Vec::new();
+    for backend in backends.clone() {
+        let faults = media.faults(references.of(stack, job, (start, backend), init)?);
+        if faults.is_empty() {
+            *backends = vec![backend];
+            return Ok(Vec::new());
+        }
+        told.extend(faults.into_iter().map(|why| format!("begun on {backend}: {why}")));
+    }
+    Ok(told)
+}
+
 /// The segments of a stretch under their names, behind the init file that the viewer has.
 fn read(
     job: &Job,
     stretch: &Stretch,
-    init: Option<&Path>,
+    init: Option<&[u8]>,
     folder: &Path,
     start: u64,
 ) -> Result<Media> {
     fresh(folder)?;
     let command = command(job, folder);
     if command.has_init {
-        fs::copy(init.context("no init file was served")?, command.segment(-1))?;
+        fs::write(command.segment(-1), init.context("no init file was served")?)?;
     }
     for (number, path) in &stretch.segments {
         fs::copy(path, command.segment(*number))?;
