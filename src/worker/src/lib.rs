@@ -54,4 +54,5 @@ pub mod tone;
 pub mod tracks;
 pub mod turn;
 pub mod vaapi;
+mod warm_up;
 pub mod writer;
