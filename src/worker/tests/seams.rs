@@ -237,16 +237,15 @@ fn sound_of(plan: &mut Transcode) -> &mut AudioEncode {
 fn sound_of_another_rate() {
     for container in ["mkv", "mp4", "ts"] {
         for codec in [AudioCodec::Flac, AudioCodec::Aac] {
-            check_resampled(&format!("disc.{container}"), codec, 48_000);
-            check_resampled(&format!("pal.{container}"), codec, 44_100);
+            check_resampled(&format!("disc44.{container}"), codec, 48_000);
+            check_resampled(&format!("disc48.{container}"), codec, 44_100);
         }
     }
     for codec in [AudioCodec::Ac3, AudioCodec::Mp3] {
-        check_resampled("disc.mkv", codec, 48_000);
-        check_resampled("pal.mkv", codec, 44_100);
+        check_resampled("disc44.mkv", codec, 48_000);
+        check_resampled("disc48.mkv", codec, 44_100);
     }
-    check_resampled("disc.mkv", AudioCodec::Opus, 48_000);
-    check_resampled("pal.mkv", AudioCodec::Aac, 22_050);
+    check_resampled("disc48.mkv", AudioCodec::Aac, 22_050);
 }
 
 #[track_caller]
@@ -255,7 +254,7 @@ fn check_resampled(name: &str, codec: AudioCodec, rate: u32) {
         copy_video(plan);
         let sound = sound_of(plan);
         (sound.codec, sound.sample_rate) = (codec, Some(rate));
-        if matches!(codec, AudioCodec::Flac | AudioCodec::Opus) {
+        if codec == AudioCodec::Flac {
             to_fmp4(plan);
         }
     };
