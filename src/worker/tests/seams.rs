@@ -254,7 +254,8 @@ fn check_resampled(name: &str, codec: AudioCodec, rate: u32) {
         copy_video(plan);
         let sound = sound_of(plan);
         (sound.codec, sound.sample_rate) = (codec, Some(rate));
-        if codec == AudioCodec::Flac {
+        // In MPEG-TS several small packets share a time, as many as there is room for.
+        if codec == AudioCodec::Flac || rate < 32_000 {
             to_fmp4(plan);
         }
     };
