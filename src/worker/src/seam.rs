@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hls::{Seam, TrackSeam};
+use hls::{Seam, TrackFormat, TrackSeam};
 use serde::{Deserialize, Serialize};
 
 /// How far the time of a frame or a piece of sound may differ between two runs, ns: a demuxer's
@@ -228,8 +228,12 @@ fn sound_start<'n>(
     let (begin, skipped) = resampler_start(i64::try_from(first).ok()?, before.rate, rate as i64);
     // By the packet that lies there, not by the count: what a resampler has moved all of them by.
     let behind = (first - (number - 1) * packet + i128::from(encoder.priming)) * NS;
-    let begin_ns =
+    let mut begin_ns =
         i64::try_from(i128::from(last_dts) + (behind + rate / 2).div_euclid(rate)).ok()?;
+    if matches!(track.format, TrackFormat::Opus { .. }) {
+        // Its encoder says its lead itself: times of packets are earlier by that than the count.
+        begin_ns = i64::try_from(base + (first * NS + rate / 2).div_euclid(rate)).ok()?;
+    }
     let near = |note: &&SoundNote| note.base_ns == before.base_ns && note.samples <= begin;
     let note = notes.find(near).or(Some(before))?;
     Some(SoundStart {
@@ -301,7 +305,6 @@ fn ns(samples: i64, rate: i64) -> i64 {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use hls::TrackFormat;
 
     fn aac(sample_rate: u32, last: (i64, u64)) -> TrackSeam {
         let audio_specific_config = Bytes::new();

@@ -245,6 +245,7 @@ fn sound_of_another_rate() {
         check_resampled("disc44.mkv", codec, 48_000);
         check_resampled("disc48.mkv", codec, 44_100);
     }
+    check_resampled("disc44.mkv", AudioCodec::Opus, 48_000);
     check_resampled("disc48.mkv", AudioCodec::Aac, 22_050);
 }
 
@@ -255,7 +256,7 @@ fn check_resampled(name: &str, codec: AudioCodec, rate: u32) {
         let sound = sound_of(plan);
         (sound.codec, sound.sample_rate) = (codec, Some(rate));
         // In MPEG-TS several small packets share a time, as many as there is room for.
-        if codec == AudioCodec::Flac || rate < 32_000 {
+        if matches!(codec, AudioCodec::Flac | AudioCodec::Opus) || rate < 32_000 {
             to_fmp4(plan);
         }
     };
