@@ -258,31 +258,26 @@ pub fn ssim_to(ours: &Path, theirs: &Path, filter: &str, directory: &Path) -> (f
 /// Rate of the sound that is compared, Hz.
 pub const PCM_RATE: f64 = 8_000.0;
 
-/// All sound as mono samples.
+/// All sound as mono samples, [`PCM_RATE`] of them a second.
 ///
 /// # Panics
 /// If ffmpeg fails.
 pub fn pcm(path: &Path) -> Vec<f32> {
-    let rate = PCM_RATE.to_string();
-    let data = capture(
-        "ffmpeg",
-        &[
-            "-v",
-            "fatal",
-            "-nostdin",
-            "-i",
-            path.to_str().unwrap(),
-            "-map",
-            "0:a:0",
-            "-ac",
-            "1",
-            "-ar",
-            &rate,
-            "-f",
-            "s16le",
-            "pipe:1",
-        ],
-    );
+    decoded(path, &["-ar", &PCM_RATE.to_string()])
+}
+
+/// All sound as mono samples, as many a second as it has.
+///
+/// # Panics
+/// If ffmpeg fails.
+pub fn samples(path: &Path) -> Vec<f32> {
+    decoded(path, &[])
+}
+
+fn decoded(path: &Path, rate: &[&str]) -> Vec<f32> {
+    let input = ["-v", "fatal", "-nostdin", "-i", path.to_str().unwrap(), "-map", "0:a:0"];
+    let output = ["-ac", "1", "-f", "s16le", "pipe:1"];
+    let data = capture("ffmpeg", &[&input[..], rate, &output].concat());
     data.chunks_exact(2).map(|bytes| f32::from(i16::from_le_bytes([bytes[0], bytes[1]]))).collect()
 }
 

@@ -55,4 +55,5 @@ pub mod tone;
 pub mod tracks;
 pub mod turn;
 pub mod vaapi;
+mod warm_up;
 pub mod writer;

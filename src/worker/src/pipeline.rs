@@ -17,13 +17,13 @@ use crate::first_unit::with_own_headers;
 use crate::gpu_encoder::{self, Times};
 use crate::graph::{RAW_BUFFERS, TrackGraph};
 use crate::key_sets::KeySets;
-use crate::light;
 use crate::reorder::Reorder;
 use crate::seam::{Notes, PictureStart, SoundStart};
 use crate::source::{SourceError, make};
 use crate::stages::Node;
 use crate::subtitles::Burner;
 use crate::timeline::{Gate, Timeline, signed_ns};
+use crate::{light, warm_up};
 use session::Fault;
 
 /// Compressed buffers between demuxer and decoder. A container's interleaving isn't bridged here
@@ -38,7 +38,7 @@ const DECODED_NS: i64 = 500_000_000;
 const FRAMES_REMEMBERED: usize = 16;
 /// What a probe says of a buffer that goes no further. `Drop` would do, but has GStreamer 1.22
 /// complain in the log that there is nothing to drop any more.
-const TAKEN: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
+pub(crate) const TAKEN: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
 const VIDEO_DECODER: gst::ElementFactoryType =
     gst::ElementFactoryType::DECODER.union(gst::ElementFactoryType::MEDIA_VIDEO);
 
@@ -145,6 +145,9 @@ pub fn build_track(
         light::attend(&element);
         if graph.encoded_on_gpu && index + 1 == graph.nodes.len() {
             times = Some(gpu_encoder::attend(&element));
+        }
+        if let (true, Some(begin)) = (index + 1 == graph.nodes.len(), settings.begin.sound) {
+            warm_up::attend(&element, begin);
         }
         elements.push(element);
         if let Some(caps) = &node.caps {

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hls::{Seam, TrackSeam};
+use hls::{Seam, TrackFormat, TrackSeam};
 use serde::{Deserialize, Serialize};
 
 /// How far the time of a frame or a piece of sound may differ between two runs, ns: a demuxer's
@@ -30,8 +30,12 @@ const SOUND_AHEAD_NS: i64 = 1_000_000_000;
 /// So long before a copied picture's seam it is read if its decoding times have to be found: 16 pictures
 /// at the least rate that films have.
 pub const REORDER_AHEAD_NS: i64 = 1_000_000_000;
-/// Sound that is remembered behind what was written, ns.
-const SOUND_KEPT_NS: i64 = 3_000_000_000;
+/// Sound that is remembered behind what was written, ns: eight of the longest packets (FLAC's of 4608
+/// samples at 16 kHz) and the second that two sampling rates may need to coincide.
+const SOUND_KEPT_NS: i64 = 4_000_000_000;
+/// So long before its first sample that counts a resampler is fed, ns: until then it hears some of the
+/// silence before its beginning. Its filter has 64 samples of the lower rate.
+const RESAMPLER_AHEAD_NS: i64 = 20_000_000;
 /// GStreamer's encoders count samples on, as long as timestamps agree with that so far (the default of
 /// `tolerance`).
 const DRIFT_NS: i64 = 40_000_000;
@@ -62,7 +66,9 @@ pub struct SoundStart {
     pub base_ns: i64,
     /// The sample to begin with.
     pub begin: i64,
-    /// Its time for the encoder, ns.
+    /// So long after it the encoder begins, ns: what lies between only warms the resampler up.
+    pub skipped_ns: i64,
+    /// Time for the encoder of the first sample that it gets, ns.
     pub begin_ns: i64,
     /// The encoder follows the times of what it gets instead of counting on from its first (LAME's):
     /// then these stay as they are.
@@ -120,8 +126,8 @@ impl State {
                 Some(track.last.map_or(self.seam.start_ns, |(dts, _)| dts) - SOUND_AHEAD_NS)
             }
             (false, false) => {
-                let begin = self.sound.map_or(self.seam.start_ns, |sound| sound.begin_ns);
-                Some(begin - SOUND_AHEAD_NS)
+                let begin = |sound: SoundStart| sound.begin_ns - sound.skipped_ns;
+                Some(self.sound.map_or(self.seam.start_ns, begin) - SOUND_AHEAD_NS)
             }
         }
     }
@@ -219,11 +225,15 @@ fn sound_start<'n>(
     let number = (since + packet * NS / 2).div_euclid(packet * NS) + 1;
     let warm_up = if encoder.is_lame { 0 } else { i128::from(WARM_UP) };
     let first = (number - warm_up).max(0) * packet;
-    let begin = i64::try_from((first * i128::from(before.rate) + rate / 2) / rate).ok()?;
-    // By the packet that lies there, not by the count: a resampler may have moved all of them.
+    let (begin, skipped) = resampler_start(i64::try_from(first).ok()?, before.rate, rate as i64);
+    // By the packet that lies there, not by the count: what a resampler has moved all of them by.
     let behind = (first - (number - 1) * packet + i128::from(encoder.priming)) * NS;
-    let begin_ns =
+    let mut begin_ns =
         i64::try_from(i128::from(last_dts) + (behind + rate / 2).div_euclid(rate)).ok()?;
+    if matches!(track.format, TrackFormat::Opus { .. }) {
+        // Its encoder says its lead itself: times of packets are earlier by that than the count.
+        begin_ns = i64::try_from(base + (first * NS + rate / 2).div_euclid(rate)).ok()?;
+    }
     let near = |note: &&SoundNote| note.base_ns == before.base_ns && note.samples <= begin;
     let note = notes.find(near).or(Some(before))?;
     Some(SoundStart {
@@ -231,9 +241,33 @@ fn sound_start<'n>(
         samples: note.samples,
         base_ns: before.base_ns,
         begin,
+        skipped_ns: ns(skipped, rate as i64),
         begin_ns,
-        follows: encoder.is_lame,
+        // Behind a resampler all times are counted.
+        follows: encoder.is_lame && i128::from(before.rate) == rate,
     })
+}
+
+/// Distance of the samples of the source at which one of the output's lies as well, in samples of the
+/// source. Rates are in Hz.
+fn coincidence(source: i64, output: i64) -> i64 {
+    let (mut a, mut b) = (source, output);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    source / a.max(1)
+}
+
+/// With which sample of the source a resampler begins so that its samples lie where those of one did
+/// that began with sample 0, and how many of them come before the output's sample `first`.
+fn resampler_start(first: i64, source: i64, output: i64) -> (i64, i64) {
+    if source == output {
+        return (first, 0);
+    }
+    let step = coincidence(source, output);
+    let step_out = coincidence(output, source);
+    let steps = (first - samples(RESAMPLER_AHEAD_NS, output)).max(0) / step_out;
+    (steps * step, first - steps * step_out)
 }
 
 /// Counts samples as an encoder does that begins with the first.
@@ -271,7 +305,6 @@ fn ns(samples: i64, rate: i64) -> i64 {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use hls::TrackFormat;
 
     fn aac(sample_rate: u32, last: (i64, u64)) -> TrackSeam {
         let audio_specific_config = Bytes::new();
@@ -306,16 +339,37 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_rate_is_met_to_the_half_of_a_sample() {
-        let encoder = SoundEncoder { priming: 1024, is_lame: false };
-        let notes = notes(0, 48_000, 400);
-        let last = ns((200 - 1) * 1024, 44_100);
-        let start =
-            sound_start(notes.iter().rev(), encoder, &aac(44_100, (last, 23_219_954))).unwrap();
-        let first = (200 + 1 - 8) * 1024;
-        assert_eq!(start.begin, (first * 48_000 + 22_050) / 44_100);
-        assert!((start.begin_ns - ns(first, 44_100)).abs() <= 1);
-        assert!(start.samples <= start.begin && start.begin - start.samples < 1024);
+    fn a_changed_rate_is_met_to_the_sample() {
+        let encoder = SoundEncoder { priming: 1024, is_lame: true };
+        for (source, output) in [(48_000, 44_100), (44_100, 48_000), (22_050, 48_000)] {
+            let notes = notes(0, source, 400);
+            let last = ns((100 - 1) * 1024, output);
+            let duration = ns(1024, output).unsigned_abs();
+            let track = aac(u32::try_from(output).unwrap(), (last, duration));
+            for is_lame in [true, false] {
+                let encoder = SoundEncoder { is_lame, ..encoder };
+                let start = sound_start(notes.iter().rev(), encoder, &track).unwrap();
+                let first = (100 + 1 - if is_lame { 0 } else { 8 }) * 1024;
+                // In units of both rates, so without a rest.
+                let skipped = (start.skipped_ns * output + 500_000_000) / 1_000_000_000;
+                assert_eq!(start.begin * output, (first - skipped) * source, "{start:?}");
+                let ahead = RESAMPLER_AHEAD_NS..RESAMPLER_AHEAD_NS + 10_000_000;
+                assert!(ahead.contains(&start.skipped_ns), "{start:?}");
+                assert!((start.begin_ns - ns(first, output)).abs() <= 1, "{start:?}");
+                assert!(start.samples <= start.begin && start.begin - start.samples < 1024);
+                assert!(!start.follows, "a resampler counts");
+            }
+        }
+    }
+
+    #[test]
+    fn a_resampler_begins_where_both_rates_have_a_sample() {
+        assert_eq!((coincidence(44_100, 48_000), coincidence(48_000, 44_100)), (147, 160));
+        assert_eq!(coincidence(48_000, 24_000), 2);
+        assert_eq!(coincidence(24_000, 48_000), 1);
+        assert_eq!(resampler_start(5_000, 48_000, 48_000), (5_000, 0));
+        assert_eq!(resampler_start(500, 44_100, 48_000), (0, 500), "nothing lies before the run");
+        assert_eq!(resampler_start(48_000, 44_100, 48_000), (294 * 147, 960));
     }
 
     #[test]

@@ -118,6 +118,17 @@ fn decodes(whole: &Path, what: &str) {
 /// One run against two, with the seam behind each of these segments.
 #[track_caller]
 fn check(input: &Path, behind: &[u64], change: impl Fn(&mut Transcode)) {
+    check_by(input, behind, change, |_, _, _| {});
+}
+
+/// The same, and compares more of what the one run wrote and the two, given the segment before the seam.
+#[track_caller]
+fn check_by(
+    input: &Path,
+    behind: &[u64],
+    change: impl Fn(&mut Transcode),
+    more: impl Fn(&output::Output, &output::Output, usize),
+) {
     let planned = |case: &Case| {
         let mut plan = case.plan(input);
         change(&mut plan);
@@ -135,6 +146,8 @@ fn check(input: &Path, behind: &[u64], change: impl Fn(&mut Transcode)) {
         forget_from(&case, &plan, at.next);
         resume(&plan, at);
         same((&whole, &whole_plan), (&case, &plan), &format!("seam behind {segment}"));
+        let read = |case: &Case, plan| output::Output::read(&case.out(), plan);
+        more(&read(&whole, &whole_plan), &read(&case, &plan), *segment as usize);
     }
 }
 
@@ -217,6 +230,73 @@ fn sound_of(plan: &mut Transcode) -> &mut AudioEncode {
         AudioAction::Encode(encode) => encode,
         AudioAction::Copy => panic!("the plan copies"),
     }
+}
+
+/// Another sampling rate than the source's: samples lie where one run would have put them.
+#[test]
+fn sound_of_another_rate() {
+    for container in ["mkv", "mp4", "ts"] {
+        for codec in [AudioCodec::Flac, AudioCodec::Aac] {
+            check_resampled(&format!("disc44.{container}"), codec, 48_000);
+            check_resampled(&format!("disc48.{container}"), codec, 44_100);
+        }
+    }
+    for codec in [AudioCodec::Ac3, AudioCodec::Mp3] {
+        check_resampled("disc44.mkv", codec, 48_000);
+        check_resampled("disc48.mkv", codec, 44_100);
+    }
+    check_resampled("disc44.mkv", AudioCodec::Opus, 48_000);
+    check_resampled("disc48.mkv", AudioCodec::Aac, 22_050);
+}
+
+#[track_caller]
+fn check_resampled(name: &str, codec: AudioCodec, rate: u32) {
+    let change = |plan: &mut Transcode| {
+        copy_video(plan);
+        let sound = sound_of(plan);
+        (sound.codec, sound.sample_rate) = (codec, Some(rate));
+        // In MPEG-TS several small packets share a time, as many as there is room for.
+        if matches!(codec, AudioCodec::Flac | AudioCodec::Opus) || rate < 32_000 {
+            to_fmp4(plan);
+        }
+    };
+    // By how much the sound is louder than its difference, dB: without loss nothing differs but the
+    // last bit, and encoders that know little of what came before do nearly the same.
+    let least = match codec {
+        AudioCodec::Flac => 60.0,
+        AudioCodec::Ac3 => 28.0,
+        _ => 0.0,
+    };
+    check_by(&source(name), &[0, 1], change, |whole, pieces, segment| {
+        let what = format!("{name} to {codec:?} at {rate} Hz, seam behind {segment}");
+        let (one, two) = (output::samples(&whole.whole), output::samples(&pieces.whole));
+        assert_eq!(one.len(), two.len(), "{what}");
+        let seconds = whole.segments[segment + 1].first_pts(false).unwrap();
+        let since = seconds - whole.first_pts(false).unwrap();
+        // The first packets of LAME's fade in.
+        let from = ((since + 0.1) * f64::from(rate)) as usize;
+        let (late, alike) = sound_behind(&one, &two, from);
+        assert!(late == 0 && alike > least, "{what}: {late} samples late, {alike:.1} dB");
+    });
+}
+
+/// By how many samples sound comes later in `pieces`, and by how much it is then louder than what the
+/// two differ by, dB. Measured in a fifth of a second and more.
+fn sound_behind(whole: &[f32], pieces: &[f32], from: usize) -> (i64, f64) {
+    const SPAN: usize = 1_500;
+    const WINDOW: usize = 10_000;
+    let energy = |samples: &mut dyn Iterator<Item = f32>| samples.map(|v| v * v).sum::<f32>();
+    let reference = &whole[from..from + WINDOW];
+    let difference = |shift: usize| {
+        let found = &pieces[from + shift - SPAN..][..WINDOW];
+        energy(&mut reference.iter().zip(found).map(|(a, b)| a - b))
+    };
+    let (least, shift) = (0..=2 * SPAN)
+        .map(|shift| (difference(shift), shift))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .unwrap();
+    let alike = energy(&mut reference.iter().copied()) / least.max(1.0);
+    (shift as i64 - SPAN as i64, 10.0 * f64::from(alike).log10())
 }
 
 /// As Jellyfin begins behind a viewer's leap.

@@ -102,7 +102,7 @@ impl Trim {
         }
         if let Some(begin) = begin {
             let own = time + early * 1_000_000_000 / rate;
-            pts = if begin.follows { own } else { begin.begin_ns };
+            pts = if begin.follows { own } else { (begin.begin_ns - begin.skipped_ns).max(0) };
         }
         let left = frames - early;
         if early > 0 {
