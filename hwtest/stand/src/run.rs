@@ -54,6 +54,10 @@ pub struct Report {
     pub description: String,
     /// The last of it.
     pub progress: Progress,
+    /// The worker's processor time.
+    pub processor: Duration,
+    /// What all engines of the GPU have worked for it, if the driver says so.
+    pub gpu: Option<Duration>,
     /// For Jellyfin's log.
     pub lines: Vec<String>,
     /// From the plan to the last message.
@@ -225,9 +229,14 @@ impl Run {
             match message {
                 WorkerToGateway::Ready { .. }
                 | WorkerToGateway::Alive { .. }
-                | WorkerToGateway::Options { .. }
-                | WorkerToGateway::CpuTime { .. }
-                | WorkerToGateway::GpuTime { .. } => {}
+                | WorkerToGateway::Options { .. } => {}
+                WorkerToGateway::CpuTime { cpu_us } => {
+                    report.processor = Duration::from_micros(cpu_us);
+                }
+                WorkerToGateway::GpuTime { engines, .. } => {
+                    let seconds = engines.values().map(|engine| engine.seconds).sum();
+                    report.gpu = (!engines.is_empty()).then(|| Duration::from_secs_f64(seconds));
+                }
                 WorkerToGateway::Sandboxed(sandbox) => report.sandbox = Some(sandbox),
                 WorkerToGateway::Running { backend, reason, description, .. } => {
                     report.backend = backend;

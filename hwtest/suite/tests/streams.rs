@@ -7,7 +7,7 @@ mod gateway;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use benches::processes::{Process, running};
 use gateway::{Node, SEGMENTS, film, machine};
@@ -19,11 +19,15 @@ const VIEWERS: usize = 6;
 const UNLUCKY: usize = 5;
 const PICTURE: u32 = 160;
 
+/// For what times out beside six streams that it has nothing to do with.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Six streams, one of them with this fault; the gateway's log.
 fn six_viewers(fault: &str, streams: &str) -> String {
-    // One at a time: eighteen streams at once would time out where six don't.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let clip = film();
     let machine = machine();
     let node = Node::start(&machine, "vaapi", streams);
@@ -93,6 +97,7 @@ fn an_encoder_that_fails_costs_no_stream() {
 /// The next gateway looks at the GPU first, and goes on there.
 #[test]
 fn a_gateway_killed_midway_costs_no_stream_on_the_gpu() {
+    let _turn = turn();
     let machine = machine();
     let mut node = Node::start(&machine, "auto", "");
     let mut viewer = node.play(&film(), 0);

@@ -162,9 +162,9 @@ impl Told {
     /// Of a stream that another gateway has begun: everything but by whom it is run is known.
     pub(crate) fn of_another(takeover: &Takeover) -> Self {
         let segments = takeover.resumption.segments();
-        let last = takeover.resumption.next.checked_sub(1);
+        let last = takeover.resumption.last();
         let told = Self::of_followed(segments, last, takeover.progress);
-        Self { accepted: false, running: false, ..told }
+        Self { accepted: false, running: false, committed: true, ..told }
     }
 
     /// Whether it is news that the stream is taken.

@@ -214,6 +214,19 @@ fn nonsense_isn_t_gone_on_with() {
     gateway.moving_hook("segments=6", Some(takeover(good))).accepted();
 }
 
+/// The last gateway was lost when something was written, but no whole segment.
+#[test]
+fn a_stream_without_a_segment_begins_anew() {
+    let gateway = Gateway::ready("");
+    let resumption = Resumption::beginning(5);
+    let takeover = Takeover { resumption, writer: None, progress: Progress::default() };
+    let mut hook = gateway.moving_hook("segments=3,every=1", Some(takeover));
+    hook.accepted();
+    let mut kept = Kept::new();
+    kept.segments(&mut hook, 2);
+    assert_eq!(kept.resumption.next, 7);
+}
+
 /// The next gateway has just been started; for whoever is new the real ffmpeg would be faster.
 #[test]
 fn a_stream_waits_for_the_first_worker() {

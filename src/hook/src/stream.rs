@@ -469,6 +469,7 @@ impl Stream<'_> {
         if self.setup.reconnect.as_ref().is_some_and(Reconnect::is_written) {
             return Some(self.ended(Ending::Complete));
         }
+        self.wait_anew();
         self.leave(&format!("the gateway at {} stops", self.setup.endpoint))
     }
 

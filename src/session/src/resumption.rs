@@ -71,9 +71,17 @@ impl Resumption {
         }
     }
 
+    /// Whether it leads anywhere: behind a segment with a state, or to the beginning.
+    pub fn is_complete(&self) -> bool {
+        self.state.is_some() || self.lengths.is_empty()
+    }
+
     /// Whether a stream whose first segment has this number can have come so far. What is in the worker's
     /// state is for workers to judge.
     pub fn is_sound(&self, first: u64) -> bool {
+        if *self == Self::beginning(first) {
+            return true;
+        }
         let counts = self.lengths.iter().try_fold(0_u64, |sum, (_, rate, count)| {
             (*rate > 0).then(|| sum.checked_add(*count)).flatten()
         });
@@ -88,6 +96,11 @@ impl Resumption {
     /// Complete segments before the next.
     pub fn segments(&self) -> u64 {
         self.next.saturating_sub(self.first)
+    }
+
+    /// The number of the last of them.
+    pub fn last(&self) -> Option<u64> {
+        (self.segments() > 0).then(|| self.next - 1)
     }
 
     /// Of a stream whose first segment has this number and isn't written.
@@ -163,7 +176,7 @@ mod tests {
     #[test]
     fn what_a_hook_brings_is_believed_only_as_far_as_it_can_be() {
         let mut resumption = Resumption::beginning(7);
-        assert!(!resumption.is_sound(7), "nothing is written");
+        assert!(resumption.is_sound(7) && !resumption.is_sound(6), "nothing is written");
         resumption.note(7, complete(3, Some("s")));
         resumption.note(8, complete(3, None));
         assert!(resumption.is_sound(7) && !resumption.is_sound(6));

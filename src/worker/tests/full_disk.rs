@@ -5,24 +5,31 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ffmpeg_args::{FileFormat, Output, PlaylistType, ProgressiveOutput, Transcode};
 use rustix::net::Shutdown;
 use session::{Control, Ending};
 use stand::disk::{SmallDisk, apart};
-use support::case::{Case, ended, exited, hls_of, long, to_fmp4};
+use support::case::{Case, ended, exited, film_of, hls_of, to_fmp4};
 use support::output::{Output as Written, capture};
 use support::{Report, Run, pause};
 
 /// Far more than any of the films takes.
 const DISK: usize = 32 << 20;
 const MANY_FILES: usize = 1000;
+/// More than a segment takes, and less than any of the films.
+const ROOM: u64 = 384 << 10;
 /// What is given back at once of a disk that empties slowly; a fraction of a segment.
 const DRIP: u64 = 32 << 10;
 /// How long a worker that waits may take over `q`. Jellyfin kills after five seconds.
 const SOON: Duration = Duration::from_secs(2);
+
+/// Of eight segments: more than the worker has in hand while it waits.
+fn film() -> PathBuf {
+    film_of(24)
+}
 
 fn file(plan: &mut Transcode, name: &str, format: FileFormat) {
     let directory = hls_of(plan).directory.clone();
@@ -61,7 +68,7 @@ impl Small {
     fn with_files(change: fn(&mut Transcode), files: usize) -> Self {
         let case = Case::new();
         let disk = SmallDisk::over(&case.out(), DISK, files);
-        let mut plan = case.plan(&long());
+        let mut plan = case.plan(&film());
         change(&mut plan);
         Self { case, disk, plan }
     }
@@ -76,7 +83,7 @@ impl Small {
 /// The same on a disk with room; the bytes that it takes.
 fn undisturbed(change: fn(&mut Transcode)) -> (Case, Transcode, u64) {
     let case = Case::new();
-    let mut plan = case.plan(&long());
+    let mut plan = case.plan(&film());
     change(&mut plan);
     let report = Run::start(&plan).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
@@ -212,14 +219,13 @@ fn quit_while_segments_wait() {
         return;
     }
     for (what, change) in SEGMENTS {
-        let (_, _, bytes) = undisturbed(change);
-        let small = Small::with_room(change, bytes / 3);
+        let small = Small::with_room(change, ROOM);
         let report = quit_while_waiting(&small, what);
         small.disk.free();
         // Nothing half-written, and the playlist has all that is there.
         ended(&small.case, &report, &Ending::Quit);
         let segments = report.segments.len();
-        assert!((2..15).contains(&segments), "{what}: {segments}");
+        assert!((2..7).contains(&segments), "{what}: {segments}");
         assert_eq!(small.case.whole(), segments * 75, "{what}");
         assert_eq!(report.progress.frames, segments as u64 * 75, "{what}");
         let playlist = small.case.playlist();
@@ -233,8 +239,7 @@ fn quit_while_a_growing_file_waits() {
         return;
     }
     for (what, change) in FILES {
-        let (_, _, bytes) = undisturbed(change);
-        let small = Small::with_room(change, bytes / 3);
+        let small = Small::with_room(change, ROOM);
         let report = quit_while_waiting(&small, what);
         small.disk.free();
         let files = small.files();
@@ -284,7 +289,7 @@ fn a_disk_that_holds_no_more_files_is_waited_for() {
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
     assert_eq!(report.rooms, [true, false]);
     assert_eq!(stood.iter().filter(|name| name.ends_with(".ts")).count(), 5, "{stood:?}");
-    assert_eq!(report.segments.len(), 20);
+    assert_eq!(report.segments.len(), 8);
     let read = |case: &Case, plan: &Transcode| packets(&case.out(), plan);
     let (expected, found) = (read(&whole, &whole_plan), read(&small.case, &small.plan));
     assert_eq!(expected, found);
@@ -296,8 +301,7 @@ fn a_gateway_that_goes_ends_the_waiting() {
         return;
     }
     for (what, change) in [SEGMENTS[0], SEGMENTS[1], FILES[0]] {
-        let (_, _, bytes) = undisturbed(change);
-        let small = Small::with_room(change, bytes / 3);
+        let small = Small::with_room(change, ROOM);
         let report = Run::start(&small.plan).finish_hearing(
             |_, _| {},
             |run, _| {

@@ -236,11 +236,16 @@ fn sound_of(plan: &mut Transcode) -> &mut AudioEncode {
 #[test]
 fn sound_of_another_rate() {
     for container in ["mkv", "mp4", "ts"] {
-        for codec in [AudioCodec::Flac, AudioCodec::Aac] {
-            check_resampled(&format!("disc44.{container}"), codec, 48_000);
-            check_resampled(&format!("disc48.{container}"), codec, 44_100);
-        }
+        check_resampled(&format!("disc44.{container}"), AudioCodec::Flac, 48_000);
+        check_resampled(&format!("disc48.{container}"), AudioCodec::Aac, 44_100);
     }
+    check_resampled("disc44.mkv", AudioCodec::Aac, 48_000);
+    check_resampled("disc48.mkv", AudioCodec::Flac, 44_100);
+}
+
+/// Encoders that the ones above have nothing in common with.
+#[test]
+fn sound_of_another_rate_by_other_encoders() {
     for codec in [AudioCodec::Ac3, AudioCodec::Mp3] {
         check_resampled("disc44.mkv", codec, 48_000);
         check_resampled("disc48.mkv", codec, 44_100);
@@ -281,10 +286,10 @@ fn check_resampled(name: &str, codec: AudioCodec, rate: u32) {
 }
 
 /// By how many samples sound comes later in `pieces`, and by how much it is then louder than what the
-/// two differ by, dB. Measured in a fifth of a second and more.
+/// two differ by, dB. Measured in a tenth of a second and more.
 fn sound_behind(whole: &[f32], pieces: &[f32], from: usize) -> (i64, f64) {
     const SPAN: usize = 1_500;
-    const WINDOW: usize = 10_000;
+    const WINDOW: usize = 5_000;
     let energy = |samples: &mut dyn Iterator<Item = f32>| samples.map(|v| v * v).sum::<f32>();
     let reference = &whole[from..from + WINDOW];
     let difference = |shift: usize| {

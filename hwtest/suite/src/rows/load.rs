@@ -11,12 +11,10 @@ use stand::{Report, Run};
 
 use super::codec::{Source, Target};
 use super::promise::promise;
-use super::{Finding, Task, fdinfo};
+use super::{Finding, Task};
 
 /// Share of its frame rate that a stream has to hold.
 const HOLDS: f64 = 0.98;
-/// The kernel's clock ticks per second in `/proc/PID/stat` (USER_HZ, which is part of its ABI).
-const TICKS: f64 = 100.0;
 const RATE: u64 = 25;
 
 /// What is streamed.
@@ -57,16 +55,7 @@ pub fn tasks(gpu: &'static TestGpu) -> Vec<Task> {
     ]
 }
 
-/// One stream's costs.
-#[derive(Default)]
-struct Cost {
-    report: Report,
-    /// Until its last segment.
-    processor: Option<Duration>,
-    gpu: Option<Duration>,
-}
-
-fn play(gpu: &TestGpu, load: &Load, film: &Path) -> Cost {
+fn play(gpu: &TestGpu, load: &Load, film: &Path) -> Report {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let Load { target: (width, height), bitrate, .. } = load;
     let edits = format!(
@@ -75,24 +64,7 @@ fn play(gpu: &TestGpu, load: &Load, film: &Path) -> Cost {
         2 * bitrate
     );
     let line = Line::corpus("015").reading(film).writing(directory.path());
-    let run = Run::warm().given_on(&line.edited(&edits).plan(), Some(&gpu.device));
-    let mut cost = Cost::default();
-    // Once it has exited there is nothing left to read.
-    let report = run.finish_with(|run, _| {
-        let process = run.child.id();
-        cost.processor = processor_time(process);
-        cost.gpu = fdinfo::gpu_time(process);
-    });
-    Cost { report, ..cost }
-}
-
-/// User and system time of a process.
-fn processor_time(process: u32) -> Option<Duration> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // Behind the name, which may hold anything: utime and stime are the 14th and 15th field.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    Some(Duration::from_secs_f64((ticks(11)? + ticks(12)?) / TICKS))
+    Run::warm().given_on(&line.edited(&edits).plan(), Some(&gpu.device)).finish()
 }
 
 fn film(load: &Load) -> std::path::PathBuf {
@@ -122,21 +94,19 @@ fn ended(gpu: &TestGpu, load: &Load, report: &Report, finding: &mut Finding) {
 
 fn one(gpu: &TestGpu, load: &Load) -> Finding {
     let mut finding = Finding::default();
-    let cost = play(gpu, load, &film(load));
-    ended(gpu, load, &cost.report, &mut finding);
+    let report = play(gpu, load, &film(load));
+    ended(gpu, load, &report, &mut finding);
     let seconds = load.seconds as f64;
     let of_real_time = |time: Duration| (time.as_secs_f64() / seconds * 1000.0).round() / 10.0;
-    if let Some((_, first)) = cost.report.segments.first() {
+    if let Some((_, first)) = report.segments.first() {
         finding.measured("ms to the first segment", first.as_millis() as f64);
     }
-    let times_real = seconds / cost.report.elapsed.as_secs_f64();
+    let times_real = seconds / report.elapsed.as_secs_f64();
     finding.measured("times real time", (times_real * 10.0).round() / 10.0);
-    match cost.processor {
-        Some(time) => finding.measured("% of a processor", of_real_time(time)),
-        None => finding.faults.push("no processor time of the worker".to_owned()),
-    }
-    // Not every kernel's driver accounts it, and the virtual one has none.
-    if let Some(time) = cost.gpu {
+    finding.expect(!report.processor.is_zero(), || "no processor time of the worker".to_owned());
+    finding.measured("% of a processor", of_real_time(report.processor));
+    // Not every kernel's driver accounts it, and the virtual one does only where it is told to.
+    if let Some(time) = report.gpu {
         finding.measured("% of the GPU", of_real_time(time));
     }
     finding
@@ -146,21 +116,21 @@ fn density(gpu: &TestGpu, load: &Load) -> Finding {
     let mut finding = Finding::default();
     let film = film(load);
     let mut hold = |streams: usize| {
-        let costs: Vec<Cost> = std::thread::scope(|scope| {
+        let reports: Vec<Report> = std::thread::scope(|scope| {
             let running: Vec<_> =
                 (0..streams).map(|_| scope.spawn(|| play(gpu, load, &film))).collect();
             running.into_iter().map(|one| one.join().expect("a stream's thread")).collect()
         });
         // More than it can take may well fail; a single one may not.
         let mut tried = Finding::default();
-        for cost in &costs {
+        for report in &reports {
             let found = if streams == 1 { &mut finding } else { &mut tried };
-            ended(gpu, load, &cost.report, found);
+            ended(gpu, load, report, found);
         }
         let seconds = load.seconds as f64;
-        let whole = |cost: &Cost| cost.report.ending == Some(Ending::Complete);
-        let in_time = |cost: &Cost| seconds / cost.report.elapsed.as_secs_f64() >= HOLDS;
-        costs.iter().all(|cost| whole(cost) && in_time(cost))
+        let whole = |report: &Report| report.ending == Some(Ending::Complete);
+        let in_time = |report: &Report| seconds / report.elapsed.as_secs_f64() >= HOLDS;
+        reports.iter().all(|report| whole(report) && in_time(report))
     };
     let streams = largest(load.most, &mut hold);
     finding.measured("streams", streams as f64);
@@ -207,10 +177,5 @@ mod tests {
                 assert!(tries <= 14, "{tries} tries for {limit} of {most}");
             }
         }
-    }
-
-    #[test]
-    fn a_process_has_processor_time() {
-        assert!(processor_time(std::process::id()).is_some());
     }
 }

@@ -13,7 +13,6 @@ use crate::report::Row;
 
 pub mod codec;
 pub mod counter;
-pub mod fdinfo;
 pub mod load;
 pub mod numbers;
 pub mod pictures;

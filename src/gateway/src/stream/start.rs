@@ -135,7 +135,7 @@ fn stops(context: &Context) -> bool {
 async fn receive(entry: &Entry, job: &mut Job, takeover: &Takeover) {
     let Takeover { resumption, writer, progress } = takeover;
     entry.with(|record| record.takes_over(resumption.segments(), *progress));
-    if let Some(last) = resumption.next.checked_sub(1) {
+    if let Some(last) = resumption.last() {
         job.output.segment_complete(last);
     }
     // The hook has seen its end.

@@ -79,6 +79,14 @@ impl Stream<'_> {
         None
     }
 
+    /// A gateway that stops says so to whoever asks it, for as long as other streams keep it; the next one
+    /// can't come before.
+    pub(super) fn wait_anew(&mut self) {
+        if let (Some(away), Some(reconnect)) = (&mut self.away, &self.setup.reconnect) {
+            away.until = Instant::now() + reconnect.timeout();
+        }
+    }
+
     /// The last writer's lease has ended.
     pub(super) fn on_lease(&mut self) {
         if let (Some(away), Some(reconnect)) = (&mut self.away, &mut self.setup.reconnect) {

@@ -24,9 +24,15 @@ pub fn good(name: &str, rest: &str) -> PathBuf {
 
 /// One that keeps a worker busy for some seconds.
 pub fn long() -> PathBuf {
+    film_of(60)
+}
+
+/// Of so many seconds.
+pub fn film_of(seconds: u32) -> PathBuf {
+    let picture = format!("testsrc2=s=320x180:r=25:d={seconds}");
     clip(
-        "bad-minute.mkv",
-        &format!("-f lavfi -i testsrc2=s=320x180:r=25:d=60 -f lavfi -i sine=d=60 {VIDEO} {AUDIO}"),
+        &format!("bad-{seconds}.mkv"),
+        &format!("-f lavfi -i {picture} -f lavfi -i sine=d={seconds} {VIDEO} {AUDIO}"),
     )
 }
 
