@@ -106,7 +106,7 @@ impl Compared {
         command.args(["-filter_complex", graph, "-an", "-sn", "-copyts"]);
         command.args(self.plan.start_at_zero.then_some("-start_at_zero"));
         command
-            .args("-c:v libx264 -preset veryfast -crf 12 -avoid_negative_ts disabled".split(' '));
+            .args("-c:v libx264 -preset ultrafast -crf 12 -avoid_negative_ts disabled".split(' '));
         // Jellyfin's muxer, which sets the frame rate's rule; all in one segment.
         command.args("-f hls -hls_time 1000 -y".split(' '));
         let result = command.arg(path.with_extension("m3u8")).output().unwrap();
