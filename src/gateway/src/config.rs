@@ -154,7 +154,8 @@ impl Default for Streams {
 pub struct Gpu {
     /// `auto`, `vaapi` or `software`.
     pub backend: Backend,
-    /// Where workers read what engines have done for them. Another tree stands there in tests.
+    /// Where workers read what engines have done for them, and the gateway what others take of the
+    /// processor. Another tree stands there in tests.
     pub proc_root: PathBuf,
 }
 

@@ -94,10 +94,6 @@ impl Late {
     }
 }
 
-fn hear_cpu_time(entry: &Entry, cpu_us: u64) {
-    entry.with(|record| record.account.cpu(cpu_us as f64 / 1e6));
-}
-
 fn hear_gpu_time(
     context: &Context,
     entry: &Entry,
@@ -375,7 +371,7 @@ impl Stream<'_> {
                 return Ok(());
             }
             WorkerToGateway::CpuTime { cpu_us } => {
-                hear_cpu_time(&self.entry, cpu_us);
+                self.context.admission.cpu(&self.entry, cpu_us);
                 return Ok(());
             }
             WorkerToGateway::Options { options } => return self.admit(options),

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{Gateway, Hook, Setup, until};
 use serde_json::{Value, json};
@@ -41,9 +42,23 @@ fn costs() -> Value {
 fn gateway(costs: &str, toml: &str) -> Gateway {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("costs.json"), costs).unwrap();
+    // Of this machine others may take much meanwhile.
+    others_took(folder.path(), 0.0);
+    let toml = format!("{toml}[gpu]\nproc_root = '{}'\n", folder.path().display());
+    let toml = &toml;
     let gateway = Gateway::start_in(folder, &Setup { toml, ..Setup::default() });
     until("the gateway is ready", || gateway.get("/readyz").starts_with("HTTP/1.1 200"));
     gateway
+}
+
+/// The machine's processors have been busy for so long, in seconds each.
+fn others_took(proc_root: &Path, seconds: f64) {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let ticks = rustix::param::clock_ticks_per_second() as f64 * seconds * cores as f64;
+    let each = "cpu 0 0 0 0\n".repeat(cores);
+    let written = proc_root.join("stat.new");
+    fs::write(&written, format!("cpu {ticks:.0} 5 0 5 5 0 0 0\n{each}")).unwrap();
+    fs::rename(written, proc_root.join("stat")).unwrap();
 }
 
 /// Which way a stream goes.
@@ -107,6 +122,31 @@ fn streams_give_way_in_order_until_there_is_no_room() {
         }
         back
     });
+}
+
+#[test]
+fn what_others_take_is_not_given_to_streams() {
+    let gateway = gateway(&costs().to_string(), "");
+    let others = || {
+        let capacity = gateway.json("/v1/capacity");
+        let processor = &capacity["devices"].as_array().unwrap()[0];
+        (processor["engines"]["cpu"]["others"].as_f64(), processor["streams_left"].as_u64())
+    };
+    assert_eq!(others().0, Some(0.0));
+    let mut hooks: Vec<Hook> = (0..8).map(|_| gateway.hook("options")).collect();
+    hooks.iter_mut().for_each(|hook| _ = option(hook));
+    others_took(gateway.folder.path(), 1e6);
+    let cores = std::thread::available_parallelism().unwrap().get() as f64;
+    until("others have taken all of it", || others().0 == Some(cores));
+    let ratio = cores / (cores * 0.85);
+    gateway.metric(&format!(
+        "rendergate_capacity_others_ratio{{device=\"processor\",engine=\"cpu\"}} {ratio}"
+    ));
+    let mut refused = gateway.hook("options");
+    refused.accepted();
+    refused.steps_aside(19);
+    let (_, reason) = refused.failed();
+    assert!(reason.contains("no room"), "{reason}");
 }
 
 #[test]

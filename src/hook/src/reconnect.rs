@@ -96,7 +96,7 @@ impl Reconnect {
     /// The gateway is lost, or has let go of it; whether another one may be looked for.
     pub fn may_follow(&mut self) -> bool {
         self.losses += 1;
-        self.resumption.is_complete() && self.losses < MOST_LOSSES
+        self.resumption.leads_on() && self.losses < MOST_LOSSES
     }
 
     /// To poll for the end of the last writer, if it isn't known to be gone.

@@ -72,7 +72,7 @@ impl Resumption {
     }
 
     /// Whether it leads anywhere: behind a segment with a state, or to the beginning.
-    pub fn is_complete(&self) -> bool {
+    pub fn leads_on(&self) -> bool {
         self.state.is_some() || self.lengths.is_empty()
     }
 

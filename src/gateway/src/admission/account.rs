@@ -70,9 +70,11 @@ impl Account {
         (self.placed, self.heard) = (None, None);
     }
 
-    /// The worker's processor time.
-    pub(crate) fn cpu(&mut self, seconds: f64) {
-        self.now.cpu = self.now.cpu.max(seconds);
+    /// The worker's processor time; by how much it has grown.
+    pub(crate) fn cpu(&mut self, seconds: f64) -> f64 {
+        let before = self.now.cpu;
+        self.now.cpu = before.max(seconds);
+        self.now.cpu - before
     }
 
     /// How far the worker is, in seconds of media. `sharing` is how many streams its GPU works for, if it is at work for this one,

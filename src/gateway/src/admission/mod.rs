@@ -15,29 +15,34 @@
 //! A stream counts with what it needs to play at normal speed, whether it runs ahead, is held or is
 //! paused just now: it may need that at any time.
 //!
+//! What others take of the processor ([`others`]) is taken: a scan of the library, a busy host.
+//!
 //! [`policy`] decides, [`account`] keeps one stream's figures, [`file`] the whole's, [`report`] tells.
 
 pub(crate) mod account;
 pub(crate) mod costs;
 pub(crate) mod file;
+mod others;
 pub(crate) mod policy;
 pub mod report;
 pub mod settings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use gpu::{Action, Device, Reason, ReasonKind, Step as WorkStep, Task, Work};
 use prometheus::Registry;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
 use crate::streams::{Entry, Record, State, Streams};
 pub(crate) use account::Account;
 use costs::{CPU, Costs, PROCESSOR, Placed, Resource};
 use file::{Kept, StateFile};
+use others::{LOOK_EVERY, Look, Others, Taken};
 use policy::{Candidate, Decision, Full, Room, decide};
 use report::{Capacity, DeviceCapacity, Gauges, Use};
 use settings::Admission as Settings;
@@ -54,6 +59,8 @@ pub(crate) struct Admission {
     gauges: Gauges,
     file: Option<StateFile>,
     known: Mutex<Known>,
+    /// Processor time of all workers, µs.
+    own_us: AtomicU64,
     /// There is something to be written.
     changed: Notify,
 }
@@ -63,6 +70,7 @@ struct Known {
     kept: Kept,
     /// What was offered of recent streams, the latest last.
     recent: VecDeque<Vec<Work>>,
+    others: Others,
 }
 
 /// How a stream is to be run.
@@ -108,7 +116,8 @@ impl Admission {
             settings,
             gauges: Gauges::new(registry)?,
             file,
-            known: Mutex::new(Known { kept, recent: VecDeque::new() }),
+            known: Mutex::new(Known { kept, ..Known::default() }),
+            own_us: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
@@ -143,7 +152,7 @@ impl Admission {
         });
         let running = running(streams);
         let mut known = self.lock();
-        let room = self.room(&known.kept.costs, &running);
+        let room = self.room(&known, &running);
         let candidate = |placed: &Placed| Candidate {
             gpu: placed.gpu.clone(),
             faster: placed.work.faster,
@@ -173,6 +182,12 @@ impl Admission {
         entry.with(|record| record.account.begin(placed));
         let reason = step.map(|_| Reason::new(ReasonKind::Capacity, why));
         Ok(Verdict { option, reason })
+    }
+
+    /// A stream's worker has had so much processor time, µs.
+    pub(crate) fn cpu(&self, entry: &Entry, cpu_us: u64) {
+        let gained = entry.with(|record| record.account.cpu(cpu_us as f64 / 1e6));
+        self.own_us.fetch_add((gained * 1e6) as u64, Ordering::Relaxed);
     }
 
     /// A stream's worker has come so far, in seconds of media.
@@ -214,8 +229,12 @@ impl Admission {
         self.changed.notify_one();
     }
 
-    fn room(&self, costs: &Costs, running: &[Running]) -> Room {
-        room(costs, running, self.settings.target_utilisation)
+    fn room(&self, known: &Known, running: &[Running]) -> Room {
+        let mut room = room(&known.kept.costs, running, self.settings.target_utilisation);
+        if let Some(others) = known.others.cores(processors()) {
+            room.others.insert(processor(), others);
+        }
+        room
     }
 
     /// What `/v1/capacity` tells; `gpus` are those that work.
@@ -223,7 +242,7 @@ impl Admission {
         let running = running(streams);
         let known = self.lock();
         let costs = &known.kept.costs;
-        let room = self.room(costs, &running);
+        let room = self.room(&known, &running);
         let (counted, options) = most_common(&known.recent);
         let named = gpus.iter().map(|gpu| (Some(&gpu.node), key(&gpu.node, &gpu.driver)));
         let device = |(node, name): (Option<&std::path::PathBuf>, String)| {
@@ -237,8 +256,9 @@ impl Admission {
             let left = placed.and_then(|placed| room.left(&costs.demand(&placed)));
             let used = room.capacity.iter().filter(|(resource, _)| resource.device == name);
             let used = used.map(|(resource, capacity)| {
-                let load = room.load.get(resource).copied().unwrap_or(0.0);
-                (resource.class.clone(), Use { load, capacity: *capacity })
+                let of = |by: &BTreeMap<Resource, f64>| by.get(resource).copied().unwrap_or(0.0);
+                let (load, others) = (of(&room.load), of(&room.others));
+                (resource.class.clone(), Use { load, others, capacity: *capacity })
             });
             DeviceCapacity {
                 device: node.map_or(PROCESSOR.into(), |node| node.display().to_string()),
@@ -280,6 +300,27 @@ impl Admission {
         }
     }
 
+    /// Looks at what others take of the processor, for as long as there is a gateway.
+    pub(crate) async fn watch(self: Arc<Self>, proc_root: std::path::PathBuf) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            match Taken::read(&proc_root) {
+                Ok(taken) => {
+                    let own = self.own_us.load(Ordering::Relaxed) as f64 / 1e6;
+                    self.lock().others.look(Look { at: Instant::now(), taken, own });
+                }
+                Err(error) => {
+                    let path = proc_root.join("stat");
+                    let path = path.display();
+                    warn!(%error, %path, "what others take of the processor isn't known");
+                    return;
+                }
+            }
+        }
+    }
+
     /// Keeps the file up to date, for as long as there is a gateway.
     pub(crate) async fn keep(self: Arc<Self>) {
         loop {
@@ -304,15 +345,13 @@ pub(crate) struct Running {
 /// of such streams. `target` is the share that is given to streams.
 pub(crate) fn room(costs: &Costs, running: &[Running], target: f64) -> Room {
     let mut room = Room::default();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (device, known) in &costs.devices {
         for (class, engines) in &known.engines {
             let resource = Resource { device: device.clone(), class: class.clone() };
             room.capacity.insert(resource, f64::from(*engines) * target);
         }
     }
-    let processor = Resource { device: PROCESSOR.into(), class: CPU.into() };
-    room.capacity.insert(processor, cores as f64 * target);
+    room.capacity.insert(processor(), processors() as f64 * target);
     let mut known: BTreeMap<Resource, f64> = BTreeMap::new();
     let mut seen = known.clone();
     for takes in running.iter().filter_map(|one| Some((one, one.takes.as_ref()?))) {
@@ -337,6 +376,15 @@ pub(crate) fn room(costs: &Costs, running: &[Running], target: f64) -> Room {
     room
 }
 
+fn processor() -> Resource {
+    Resource { device: PROCESSOR.into(), class: CPU.into() }
+}
+
+/// How many processors workers may have.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// How the streams run that count.
 fn running(streams: &Streams) -> Vec<Running> {
     let mut running = Vec::new();
@@ -352,10 +400,14 @@ fn running(streams: &Streams) -> Vec<Running> {
 }
 
 fn words(full: &Full) -> String {
-    let Full { resource: Resource { device, class }, load, need, capacity } = full;
+    let Full { resource: Resource { device, class }, load, others, need, capacity } = full;
     let per_cent = |share: f64| (share * 100.0).round();
+    let by_others = match per_cent(*others) {
+        share if share >= 1.0 => format!(" ({share} % by others)"),
+        _ => String::new(),
+    };
     format!(
-        "{class} of {device} is full: {} % are taken and {} % needed of {} %",
+        "{class} of {device} is full: {} % are taken{by_others} and {} % needed of {} %",
         per_cent(*load),
         per_cent(*need),
         per_cent(*capacity)

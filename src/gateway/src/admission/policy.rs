@@ -11,7 +11,8 @@
 //!
 //! Invariants:
 //! - What doesn't fit by the table isn't taken while something else fits.
-//! - On an idle machine every stream is taken. So is whatever costs nobody knows yet, as long as what
+//! - Where no other stream runs every stream is taken: what others have of the machine they have beside
+//!   an ffmpeg, too. So is whatever costs nobody knows yet, as long as what
 //!   it runs on isn't full: it is learnt from it what it costs.
 //! - Less load never turns an admission into a refusal.
 
@@ -30,6 +31,8 @@ pub(crate) struct Room {
     pub capacity: BTreeMap<Resource, f64>,
     /// What running streams need.
     pub load: BTreeMap<Resource, f64>,
+    /// What is taken by others than streams.
+    pub others: BTreeMap<Resource, f64>,
     /// By what factor running streams take more than is known of such streams. What has its causes in
     /// the machine (others at work, caches that are shared) will be so for a newcomer too.
     pub dearer: BTreeMap<Resource, f64>,
@@ -83,8 +86,9 @@ pub(crate) struct Decision {
 pub(crate) struct Full {
     /// Engine class and device.
     pub resource: Resource,
-    /// Busy seconds per second: taken, needed, and there.
+    /// Busy seconds per second: taken, of it by others than streams, needed, and there.
     pub load: f64,
+    pub others: f64,
     pub need: f64,
     pub capacity: f64,
 }
@@ -95,8 +99,10 @@ impl Room {
         self.load.values().all(|load| *load <= SLACK)
     }
 
+    /// What is taken, by whomever.
     fn load(&self, resource: &Resource) -> f64 {
-        self.load.get(resource).copied().unwrap_or(0.0)
+        let of = |by: &BTreeMap<Resource, f64>| by.get(resource).copied().unwrap_or(0.0);
+        of(&self.load) + of(&self.others)
     }
 
     pub(super) fn dearer(&self, resource: &Resource) -> f64 {
@@ -128,7 +134,8 @@ impl Room {
         let full = |(resource, need, capacity): (&Resource, f64, f64)| {
             let load = self.load(resource);
             let share = (load + need) / capacity.max(SLACK);
-            (share, Full { resource: resource.clone(), load, need, capacity })
+            let others = self.others.get(resource).copied().unwrap_or(0.0);
+            (share, Full { resource: resource.clone(), load, others, need, capacity })
         };
         self.concerned(demand).map(full).max_by(|a, b| a.0.total_cmp(&b.0))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 
-use super::costs::{Costs, Resource};
+use super::costs::{Costs, PROCESSOR, Resource};
 use super::policy::{Room, Step};
 
 /// The answer of `/v1/capacity`.
@@ -40,6 +40,8 @@ pub struct DeviceCapacity {
 pub struct Use {
     /// What running streams need, in busy seconds per second.
     pub load: f64,
+    /// What others than streams take, likewise. Of GPUs it isn't known.
+    pub others: f64,
     /// What is given to streams, likewise.
     pub capacity: f64,
 }
@@ -89,6 +91,7 @@ pub(super) struct Gauges {
     left: IntGaugeVec,
     capacity: GaugeVec,
     load: GaugeVec,
+    others: GaugeVec,
     degraded: IntCounterVec,
 }
 
@@ -117,6 +120,13 @@ impl Gauges {
             ),
             &["device", "engine"],
         )?;
+        let others = GaugeVec::new(
+            Opts::new(
+                "rendergate_capacity_others_ratio",
+                "What others than streams take of the processor, as a share of what is given to streams",
+            ),
+            &["device", "engine"],
+        )?;
         let degraded = IntCounterVec::new(
             Opts::new(
                 "rendergate_stream_degraded_total",
@@ -128,8 +138,9 @@ impl Gauges {
         registry.register(Box::new(left.clone()))?;
         registry.register(Box::new(capacity.clone()))?;
         registry.register(Box::new(load.clone()))?;
+        registry.register(Box::new(others.clone()))?;
         registry.register(Box::new(degraded.clone()))?;
-        Ok(Self { left, capacity, load, degraded })
+        Ok(Self { left, capacity, load, others, degraded })
     }
 
     pub(super) fn degraded(&self, step: Step, engine: &str) {
@@ -140,6 +151,7 @@ impl Gauges {
         self.left.reset();
         self.capacity.reset();
         self.load.reset();
+        self.others.reset();
         for device in &capacity.devices {
             let name = device.device.as_str();
             if let Some(left) = device.streams_left {
@@ -147,6 +159,11 @@ impl Gauges {
             }
             for (engine, used) in &device.engines {
                 self.load.with_label_values(&[name, engine]).set(used.load / used.capacity);
+                // Of what nobody looks at nothing is said.
+                if name == PROCESSOR {
+                    let share = used.others / used.capacity;
+                    self.others.with_label_values(&[name, engine]).set(share);
+                }
             }
             for task in &device.tasks {
                 let labels = [name, &task.operation, &task.codec, &task.preset];

@@ -100,6 +100,24 @@ fn what_running_streams_take_is_expected_of_a_newcomer_too() {
     check(&[stream(Some(0.1)), stream(Some(0.2))], 0.3, 0.15);
 }
 
+/// What others take leaves less room, and is no reason to be without a stream.
+#[test]
+fn others_take_room() {
+    let known = [0.3, 0.3, 0.1, 0.1, 0.3, 0.1].map(Some);
+    let decision = |loads, others| {
+        let mut room = room(loads);
+        room.others.insert(resource(PROCESSOR, CPU), others);
+        let decision = decide(&room, &candidates(&known)[4..], false);
+        (decision.option, decision.step, decision.full.map(|full| (full.load, full.others)))
+    };
+    assert_eq!(decision([0.0; 3], 0.5), (Some(0), None, None));
+    let faster = Some(Step::FasterPreset);
+    assert_eq!(decision([0.0; 3], 0.7), (Some(1), faster, Some((0.7, 0.7))));
+    assert_eq!(decision([0.0; 3], 0.8), (Some(1), faster, Some((0.8, 0.8))));
+    let refused = Some(Step::LocalFfmpeg);
+    assert_eq!(decision([0.0, 0.0, 0.25], 0.55), (None, refused, Some((0.8, 0.55))));
+}
+
 #[test]
 fn the_unknown_is_tried_if_it_is_no_way_to_cost_less() {
     let unknown = [None; 6];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use session::{Ending, WorkerToGateway};
 use tracing::{info, warn};
 
-use super::{Stream, hear_cpu_time, hear_gpu_time};
+use super::{Stream, hear_gpu_time};
 use crate::ending::{Outcome, conclude, let_go, tell};
 use crate::first_message::Declined;
 use crate::streams::State;
@@ -63,7 +63,9 @@ impl Stream<'_> {
                 WorkerToGateway::GpuTime { engines, withheld } => {
                     hear_gpu_time(self.context, &self.entry, engines, withheld);
                 }
-                WorkerToGateway::CpuTime { cpu_us } => hear_cpu_time(&self.entry, cpu_us),
+                WorkerToGateway::CpuTime { cpu_us } => {
+                    self.context.admission.cpu(&self.entry, cpu_us);
+                }
                 WorkerToGateway::Ended(ending) => last = Some(ending),
                 _ => {}
             })
