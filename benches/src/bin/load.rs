@@ -19,6 +19,9 @@ use clap::{Parser, ValueEnum};
 
 /// The gateway refills its warm workers; what is measured alone begins when that is over.
 const SETTLE_MS: u64 = 3500;
+/// The gateway sees what others take of the processor as a mean of ten seconds: an ffmpeg that was measured
+/// alone is none of the load.
+const FORGET_MS: u64 = 13_000;
 
 /// Several viewers at once on Rendergate, and the same on plain ffmpeg: how long each waits for the
 /// first segment, whether the picture ever stands still, and what it takes.
@@ -163,7 +166,7 @@ fn measure(cli: &Cli, parameters: &Parameters, clip: &Path, ffmpeg: &Path) -> Re
         pause(SETTLE_MS);
         idle.1.push(alone(parameters, None, ffmpeg, clip, &transcodes)?);
     }
-    pause(SETTLE_MS);
+    pause(FORGET_MS);
     let ours = run(parameters, Some(&stack), ffmpeg, clip, &transcodes)?;
     stack.stop()?;
     let theirs = run(parameters, None, ffmpeg, clip, &transcodes)?;

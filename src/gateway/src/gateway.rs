@@ -183,7 +183,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let scheduling =
         tokio::spawn(schedule::run(streams, elsewhere, context.config.schedule.clone()));
     let keeping = tokio::spawn(admission.clone().keep());
-    let watching = tokio::spawn(admission.clone().watch(context.config.gpu.proc_root.clone()));
+    let watching = tokio::spawn(
+        admission.clone().watch(context.config.gpu.proc_root.clone(), context.niceness),
+    );
     let answering = http.map(|http| tokio::spawn(http::serve(http, context.clone())));
     signals.next().await;
     shut_down(&context, &phase, &mut signals, accepting).await;

@@ -258,9 +258,10 @@ impl Stream<'_> {
         }
     }
 
-    /// Whether the next gateway could go on with it now.
+    /// Whether the next gateway could go on with it now. Before anything is written the hook runs the real
+    /// ffmpeg.
     fn may_move(&self) -> bool {
-        self.job.reconnects && self.survival.may_move()
+        self.job.reconnects && self.told.has_committed() && self.survival.may_move()
     }
 
     /// From now on the worker has so long.
@@ -379,6 +380,7 @@ impl Stream<'_> {
                 if !self.told.commits() {
                     return Ok(());
                 }
+                self.entry.may_move(self.may_move());
                 GatewayToHook::Committed
             }
             WorkerToGateway::SegmentComplete { number, complete } => {
@@ -427,7 +429,13 @@ impl Stream<'_> {
     /// The source is known: whether there is room for the stream, and on what.
     fn admit(&mut self, options: Vec<Work>) -> Result<(), Outcome> {
         let Context { admission, streams, .. } = self.context;
-        match admission.admit(streams, &self.entry, options, &self.allowance.devices) {
+        match admission.admit(
+            streams,
+            &self.entry,
+            options,
+            &self.allowance.devices,
+            self.told.has_committed(),
+        ) {
             Ok(Verdict { option, reason }) => {
                 self.allowance.reason = reason.or(self.allowance.reason.take());
                 self.tell_worker(&GatewayToWorker::Run { option })

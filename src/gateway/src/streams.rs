@@ -232,7 +232,7 @@ impl Record {
         self.progress = progress;
         let watched = Duration::from_micros(progress.position_us);
         self.viewer = Viewer { watched, as_of: Some(Instant::now()) };
-        self.may_move = segments > 0;
+        self.may_move = true;
     }
 
     /// It stands still for others.

@@ -54,9 +54,10 @@ impl Survival {
         self.resumption = resumption;
     }
 
-    /// Whether another gateway could go on with it now. Behind the last segment there is nothing to do.
+    /// Whether another gateway could go on with it now, or begin it anew. Behind the last segment there is
+    /// nothing to do.
     pub(crate) fn may_move(&self) -> bool {
-        self.possible && !self.quits && !self.written && self.resumption.state.is_some()
+        self.possible && !self.quits && !self.written && self.resumption.leads_on()
     }
 
     /// Notes a complete segment.
@@ -182,6 +183,11 @@ impl Told {
         !std::mem::replace(&mut self.committed, true)
     }
 
+    /// Whether something is written, so that the hook can't run the real ffmpeg any more.
+    pub(crate) fn has_committed(&self) -> bool {
+        self.committed
+    }
+
     /// Whether it is news that this segment is complete.
     pub(crate) fn completes(&mut self, number: u64) -> bool {
         let news = self.last.is_none_or(|last| number > last);
@@ -302,6 +308,8 @@ mod tests {
         let own = Progress { frames: 290, elapsed_us: 2, ..Progress::default() };
         assert_eq!(told.progress(own), Progress { elapsed_us: 11, ..progress });
         let mut survival = Survival::of(&segments());
+        assert!(survival.may_move());
+        survival.complete(4, Complete::default());
         assert!(!survival.may_move());
         survival.takes_over(takeover.resumption);
         assert!(survival.may_move() && survival.may_go_on(4));

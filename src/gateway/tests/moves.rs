@@ -158,6 +158,21 @@ fn a_stopping_gateway_lets_go_of_what_can_go_on() {
     assert!(again.exited().success());
 }
 
+/// A segment may take long, on a full disk for ever.
+#[test]
+fn a_stopping_gateway_lets_go_of_what_has_no_segment_yet() {
+    let mut gateway = Gateway::ready("[shutdown]\ndrain_seconds = 3600\n");
+    let mut hook = gateway.moving_hook("every=600000", None);
+    hook.hear("something is written", |message| *message == GatewayToHook::Committed);
+    kill(gateway.pid(), Signal::TERM);
+    hook.hear("let go", |message| *message == GatewayToHook::LetGo);
+    assert!(gateway.exited().success());
+    let again = next(&mut gateway, "");
+    let mut hook = again.moving_hook("segments=3,every=1", Some(Kept::new().takeover(&hook)));
+    hook.accepted();
+    assert_eq!(hook.ended(), Ending::Complete);
+}
+
 #[test]
 fn what_can_t_go_on_is_drained_and_nobody_is_let_go_before() {
     let mut gateway = Gateway::ready("[shutdown]\ndrain_seconds = 3600\n");

@@ -93,9 +93,14 @@ impl Reconnect {
         self.written
     }
 
-    /// The gateway is lost, or has let go of it; whether another one may be looked for.
-    pub fn may_follow(&mut self) -> bool {
+    /// The gateway that had the stream is lost. One that stops and lets go of it isn't: that has other
+    /// reasons.
+    pub fn is_lost(&mut self) {
         self.losses += 1;
+    }
+
+    /// Whether another gateway may be looked for.
+    pub fn may_follow(&self) -> bool {
         self.resumption.leads_on() && self.losses < MOST_LOSSES
     }
 

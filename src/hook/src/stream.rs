@@ -458,6 +458,9 @@ impl Stream<'_> {
         if self.setup.reconnect.as_ref().is_some_and(Reconnect::is_written) {
             return Some(self.ended(Ending::Complete));
         }
+        if let (None, Some(reconnect)) = (&self.away, &mut self.setup.reconnect) {
+            reconnect.is_lost();
+        }
         self.leave(&format!("lost the gateway at {}: {why}", self.setup.endpoint))
     }
 

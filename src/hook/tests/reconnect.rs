@@ -298,6 +298,25 @@ fn a_gateway_that_stops_sends_the_hook_on() {
     assert_eq!(hook.left().status.code(), Some(0));
 }
 
+/// Restarted for as many reasons while nothing comes of the stream: Jellyfin may have paused it.
+#[test]
+fn gateways_that_stop_are_not_lost() {
+    let house = House::new();
+    let (hook, mut gateway, mut connection, worker) = under_way(&house, 15_000);
+    drop(worker);
+    for _ in 0..4 {
+        connection.say(&GatewayToHook::LetGo);
+        drop((connection, gateway));
+        gateway = house.gateway_again();
+        connection = gateway.connection();
+        takeover(&mut connection);
+        accept(&connection);
+    }
+    connection.say(&GatewayToHook::Ended(Ending::Complete));
+    let left = hook.left();
+    assert_eq!(left.status.code(), Some(0), "{}", left.stderr);
+}
+
 #[test]
 fn without_a_whole_segment_the_next_gateway_begins_anew() {
     let house = House::new();

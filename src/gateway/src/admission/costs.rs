@@ -26,6 +26,10 @@ pub(crate) const WHOLE: &str = "whole";
 
 /// What a sample may differ from the estimate by, as a factor; beyond it counts as that.
 const ODD: f64 = 2.0;
+/// What a single measurement may well be too low by, as a share; that of several in a row falls with the root
+/// of their number. Films differ, and on a busy machine they take more than a calibration on an idle one did:
+/// a quarter, measured with two streams of 1080p on two cores.
+const DOUBT: f64 = 0.5;
 /// The least weight of a sample.
 const LEAST_WEIGHT: f64 = 1.0 / 16.0;
 
@@ -78,6 +82,8 @@ pub(crate) struct Resource {
 pub(crate) struct Demand {
     /// Engine-seconds per second.
     pub need: BTreeMap<Resource, f64>,
+    /// The same as it may well be, with what is known from few measurements taken for higher ([`DOUBT`]).
+    pub cautious: BTreeMap<Resource, f64>,
     /// Devices on which it has tasks of unknown cost.
     pub unknown: BTreeSet<String>,
 }
@@ -126,7 +132,9 @@ impl Costs {
                 };
                 for (class, seconds) in &cost.seconds {
                     let resource = Resource { device: device.into(), class: class.clone() };
-                    *demand.need.entry(resource).or_default() += seconds * megapixels;
+                    let need = seconds * megapixels;
+                    *demand.cautious.entry(resource.clone()).or_default() += need * cost.doubt();
+                    *demand.need.entry(resource).or_default() += need;
                 }
             }
         }
@@ -211,7 +219,12 @@ impl Cost {
         self.samples = self.samples.saturating_add(1);
     }
 
-    /// Of a measurement that stands for many.
+    /// By what factor it may well be too low.
+    fn doubt(&self) -> f64 {
+        1.0 + DOUBT / f64::from(self.samples.max(1)).sqrt()
+    }
+
+    /// Of a measurement that stands for several: its film is one of many, and nothing else ran.
     pub(crate) fn measured(seconds: BTreeMap<String, f64>) -> Self {
         Self { seconds, samples: 4 }
     }

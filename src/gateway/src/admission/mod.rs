@@ -42,7 +42,7 @@ use crate::streams::{Entry, Record, State, Streams};
 pub(crate) use account::Account;
 use costs::{CPU, Costs, PROCESSOR, Placed, Resource};
 use file::{Kept, StateFile};
-use others::{LOOK_EVERY, Look, Others, Taken};
+use others::{Cores, LOOK_EVERY, Look, Others, Taken};
 use policy::{Candidate, Decision, Full, Room, decide};
 use report::{Capacity, DeviceCapacity, Gauges, Use};
 use settings::Admission as Settings;
@@ -127,7 +127,7 @@ impl Admission {
     }
 
     /// Decides how a stream is run that could be run in these ways on these GPUs, and counts it from
-    /// now on.
+    /// now on. `must` is whether some of it is written, so that nobody else can run it.
     ///
     /// # Errors
     /// Why there is no room for it, for people.
@@ -137,6 +137,7 @@ impl Admission {
         entry: &Entry,
         options: Vec<Work>,
         devices: &[Arc<Device>],
+        must: bool,
     ) -> Result<Verdict, String> {
         let gpu_of = |work: &Work| {
             let node = work.node.as_ref()?;
@@ -145,11 +146,7 @@ impl Admission {
         };
         let placed: Vec<Placed> =
             options.iter().map(|work| Placed { work: work.clone(), gpu: gpu_of(work) }).collect();
-        // Some of it is written already; whoever ran it before has failed.
-        let must = entry.with(|record| {
-            record.account.placed = None;
-            record.segments > 0 || record.progress.frames > 0
-        });
+        entry.with(|record| record.account.placed = None);
         let running = running(streams);
         let mut known = self.lock();
         let room = self.room(&known, &running);
@@ -231,7 +228,10 @@ impl Admission {
 
     fn room(&self, known: &Known, running: &[Running]) -> Room {
         let mut room = room(&known.kept.costs, running, self.settings.target_utilisation);
-        if let Some(others) = known.others.cores(processors()) {
+        if let Some(Cores { stolen, others }) = known.others.cores(processors()) {
+            let target = self.settings.target_utilisation;
+            let capacity = (processors() as f64 - stolen) * target;
+            room.capacity.insert(processor(), capacity);
             room.others.insert(processor(), others);
         }
         room
@@ -256,8 +256,8 @@ impl Admission {
             let left = placed.and_then(|placed| room.left(&costs.demand(&placed)));
             let used = room.capacity.iter().filter(|(resource, _)| resource.device == name);
             let used = used.map(|(resource, capacity)| {
-                let of = |by: &BTreeMap<Resource, f64>| by.get(resource).copied().unwrap_or(0.0);
-                let (load, others) = (of(&room.load), of(&room.others));
+                let load = room.load.get(resource).copied().unwrap_or(0.0);
+                let others = room.others.get(resource).copied();
                 (resource.class.clone(), Use { load, others, capacity: *capacity })
             });
             DeviceCapacity {
@@ -300,22 +300,30 @@ impl Admission {
         }
     }
 
-    /// Looks at what others take of the processor, for as long as there is a gateway.
-    pub(crate) async fn watch(self: Arc<Self>, proc_root: std::path::PathBuf) {
+    /// Looks at what others take of the processor, for as long as there is a gateway. `niceness` is the
+    /// workers': what they take counts as taken only if they aren't nice.
+    pub(crate) async fn watch(self: Arc<Self>, proc_root: std::path::PathBuf, niceness: i32) {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut complained = false;
         loop {
             looks.tick().await;
-            match Taken::read(&proc_root) {
+            let root = proc_root.clone();
+            // In a container it may be a file system in user space, which may hang.
+            let read = tokio::task::spawn_blocking(move || Taken::read(&root)).await;
+            match read.map_err(std::io::Error::other).flatten() {
                 Ok(taken) => {
-                    let own = self.own_us.load(Ordering::Relaxed) as f64 / 1e6;
+                    let own_us = self.own_us.load(Ordering::Relaxed);
+                    let own = if niceness > 0 { 0.0 } else { own_us as f64 / 1e6 };
                     self.lock().others.look(Look { at: Instant::now(), taken, own });
                 }
                 Err(error) => {
-                    let path = proc_root.join("stat");
-                    let path = path.display();
-                    warn!(%error, %path, "what others take of the processor isn't known");
-                    return;
+                    self.lock().others = Others::default();
+                    if !std::mem::replace(&mut complained, true) {
+                        let path = proc_root.join("stat");
+                        let path = path.display();
+                        warn!(%error, %path, "what others take of the processor isn't known");
+                    }
                 }
             }
         }
@@ -367,10 +375,11 @@ pub(crate) fn room(costs: &Costs, running: &[Running], target: f64) -> Room {
     };
     room.dearer = known.into_iter().map(dearer).collect();
     for one in running {
-        for (resource, need) in costs.demand(&one.placed).need {
-            let takes = one.takes.as_ref().and_then(|takes| takes.get(&resource).copied());
-            let need = takes.unwrap_or_else(|| need * room.dearer(&resource));
-            *room.load.entry(resource).or_default() += need;
+        let demand = costs.demand(&one.placed);
+        for resource in demand.need.keys() {
+            let takes = one.takes.as_ref().and_then(|takes| takes.get(resource).copied());
+            let need = takes.or_else(|| room.need(&demand, resource)).unwrap_or(0.0);
+            *room.load.entry(resource.clone()).or_default() += need;
         }
     }
     room
@@ -400,7 +409,7 @@ fn running(streams: &Streams) -> Vec<Running> {
 }
 
 fn words(full: &Full) -> String {
-    let Full { resource: Resource { device, class }, load, others, need, capacity } = full;
+    let Full { resource: Resource { device, class }, taken, others, need, capacity } = full;
     let per_cent = |share: f64| (share * 100.0).round();
     let by_others = match per_cent(*others) {
         share if share >= 1.0 => format!(" ({share} % by others)"),
@@ -408,7 +417,7 @@ fn words(full: &Full) -> String {
     };
     format!(
         "{class} of {device} is full: {} % are taken{by_others} and {} % needed of {} %",
-        per_cent(*load),
+        per_cent(*taken),
         per_cent(*need),
         per_cent(*capacity)
     )

@@ -9,10 +9,12 @@
 //! 5. in software, encoded faster, if it is known what that costs;
 //! 6. not here: the hook's own ffmpeg runs it.
 //!
+//! What others than streams have of the processor leads to a cheaper way, not to a refusal: they would have
+//! the same beside the hook's ffmpeg.
+//!
 //! Invariants:
 //! - What doesn't fit by the table isn't taken while something else fits.
-//! - Where no other stream runs every stream is taken: what others have of the machine they have beside
-//!   an ffmpeg, too. So is whatever costs nobody knows yet, as long as what
+//! - On an idle machine every stream is taken. So is whatever costs nobody knows yet, as long as what
 //!   it runs on isn't full: it is learnt from it what it costs.
 //! - Less load never turns an admission into a refusal.
 
@@ -31,7 +33,7 @@ pub(crate) struct Room {
     pub capacity: BTreeMap<Resource, f64>,
     /// What running streams need.
     pub load: BTreeMap<Resource, f64>,
-    /// What is taken by others than streams.
+    /// What others than streams have, of which streams may have some if they need it.
     pub others: BTreeMap<Resource, f64>,
     /// By what factor running streams take more than is known of such streams. What has its causes in
     /// the machine (others at work, caches that are shared) will be so for a newcomer too.
@@ -87,7 +89,7 @@ pub(crate) struct Full {
     /// Engine class and device.
     pub resource: Resource,
     /// Busy seconds per second: taken, of it by others than streams, needed, and there.
-    pub load: f64,
+    pub taken: f64,
     pub others: f64,
     pub need: f64,
     pub capacity: f64,
@@ -99,10 +101,23 @@ impl Room {
         self.load.values().all(|load| *load <= SLACK)
     }
 
-    /// What is taken, by whomever.
     fn load(&self, resource: &Resource) -> f64 {
-        let of = |by: &BTreeMap<Resource, f64>| by.get(resource).copied().unwrap_or(0.0);
-        of(&self.load) + of(&self.others)
+        self.load.get(resource).copied().unwrap_or(0.0)
+    }
+
+    fn others(&self, resource: &Resource) -> f64 {
+        self.others.get(resource).copied().unwrap_or(0.0)
+    }
+
+    /// By whomever.
+    fn taken(&self, resource: &Resource) -> f64 {
+        self.load(resource) + self.others(resource)
+    }
+
+    /// What a newcomer is taken to need.
+    pub(super) fn need(&self, demand: &Demand, resource: &Resource) -> Option<f64> {
+        let need = demand.need.get(resource)? * self.dearer(resource);
+        Some(demand.cautious.get(resource).map_or(need, |cautious| cautious.max(need)))
     }
 
     pub(super) fn dearer(&self, resource: &Resource) -> f64 {
@@ -115,15 +130,25 @@ impl Room {
         demand: &'a Demand,
     ) -> impl Iterator<Item = (&'a Resource, f64, f64)> + 'a {
         self.capacity.iter().filter_map(move |(resource, capacity)| {
-            let need = demand.need.get(resource).map(|need| need * self.dearer(resource));
+            let need = self.need(demand, resource);
             let need = need.or(demand.unknown.contains(&resource.device).then_some(0.0))?;
             Some((resource, need, *capacity))
         })
     }
 
+    /// Whether there is room beside streams and others.
     pub(crate) fn fits(&self, demand: &Demand) -> bool {
+        self.fits_beside(demand, |resource| self.taken(resource))
+    }
+
+    /// Whether there is room beside streams.
+    fn fits_streams(&self, demand: &Demand) -> bool {
+        self.fits_beside(demand, |resource| self.load(resource))
+    }
+
+    fn fits_beside(&self, demand: &Demand, taken: impl Fn(&Resource) -> f64) -> bool {
         self.concerned(demand).all(|(resource, need, capacity)| {
-            let load = self.load(resource);
+            let load = taken(resource);
             let unknown = demand.unknown.contains(&resource.device);
             load + need <= capacity + SLACK && (!unknown || load < capacity)
         })
@@ -132,10 +157,9 @@ impl Room {
     /// How full the fullest of what a way needs would be; 1 is just full.
     fn fullest(&self, demand: &Demand) -> Option<(f64, Full)> {
         let full = |(resource, need, capacity): (&Resource, f64, f64)| {
-            let load = self.load(resource);
-            let share = (load + need) / capacity.max(SLACK);
-            let others = self.others.get(resource).copied().unwrap_or(0.0);
-            (share, Full { resource: resource.clone(), load, others, need, capacity })
+            let (taken, others) = (self.taken(resource), self.others(resource));
+            let share = (taken + need) / capacity.max(SLACK);
+            (share, Full { resource: resource.clone(), taken, others, need, capacity })
         };
         self.concerned(demand).map(full).max_by(|a, b| a.0.total_cmp(&b.0))
     }
@@ -145,10 +169,9 @@ impl Room {
         if !demand.unknown.is_empty() {
             return None;
         }
-        let needed = demand.need.iter().filter(|(_, need)| **need > 0.0);
-        let left = needed.filter_map(|(resource, need)| {
+        let left = demand.need.keys().filter_map(|resource| {
             let capacity = self.capacity.get(resource)?;
-            let need = need * self.dearer(resource);
+            let need = self.need(demand, resource).filter(|need| *need > 0.0)?;
             Some(((capacity - self.load(resource)).max(0.0) / need + SLACK).floor())
         });
         // Far below what would not fit.
@@ -171,11 +194,14 @@ pub(crate) fn decide(room: &Room, candidates: &[Candidate], must: bool) -> Decis
     order
         .retain(|index| !candidates[*index].faster || candidates[*index].demand.unknown.is_empty());
     let fitting = order.iter().copied().find(|index| room.fits(&candidates[*index].demand));
-    let option = fitting.or_else(|| {
-        let share = |index: usize| room.fullest(&candidates[index].demand).map_or(0.0, |(s, _)| s);
-        let least = order.iter().copied().min_by(|a, b| share(*a).total_cmp(&share(*b)));
-        least.filter(|_| must || room.is_idle())
-    });
+    let share = |index: &usize| room.fullest(&candidates[*index].demand).map_or(0.0, |(s, _)| s);
+    let least_full = |of: &mut dyn Iterator<Item = usize>| {
+        of.min_by(|one, other| share(one).total_cmp(&share(other)))
+    };
+    let beside_streams = |index: &usize| room.fits_streams(&candidates[*index].demand);
+    let option = fitting
+        .or_else(|| least_full(&mut order.iter().copied().filter(beside_streams)))
+        .or_else(|| least_full(&mut order.iter().copied()).filter(|_| must || room.is_idle()));
     let step = match option.map(|index| &candidates[index]) {
         None => Some(Step::LocalFfmpeg),
         Some(chosen) if chosen.gpu.is_none() && preferred.gpu.is_some() => Some(Step::Software),

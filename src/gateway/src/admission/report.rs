@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 
-use super::costs::{Costs, PROCESSOR, Resource};
+use super::costs::{Costs, Resource};
 use super::policy::{Room, Step};
 
 /// The answer of `/v1/capacity`.
@@ -40,8 +40,9 @@ pub struct DeviceCapacity {
 pub struct Use {
     /// What running streams need, in busy seconds per second.
     pub load: f64,
-    /// What others than streams take, likewise. Of GPUs it isn't known.
-    pub others: f64,
+    /// What others than streams take, likewise; absent where it isn't known, as on GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others: Option<f64>,
     /// What is given to streams, likewise.
     pub capacity: f64,
 }
@@ -159,10 +160,8 @@ impl Gauges {
             }
             for (engine, used) in &device.engines {
                 self.load.with_label_values(&[name, engine]).set(used.load / used.capacity);
-                // Of what nobody looks at nothing is said.
-                if name == PROCESSOR {
-                    let share = used.others / used.capacity;
-                    self.others.with_label_values(&[name, engine]).set(share);
+                if let Some(others) = used.others {
+                    self.others.with_label_values(&[name, engine]).set(others / used.capacity);
                 }
             }
             for task in &device.tasks {

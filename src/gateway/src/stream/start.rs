@@ -96,7 +96,11 @@ pub(crate) async fn start<'a>(
             Some(stream)
         }
         Err(Waited::Declined(_))
-            if accepted && stops(context) && job.reconnects && survival.may_move() =>
+            if told.has_committed()
+                && stops(context)
+                && job.reconnects
+                && survival.may_move()
+                && accepted =>
         {
             info!("left to the next gateway");
             context.metrics.stream_ended("moved");

@@ -64,8 +64,8 @@ impl Stream<'_> {
             return None;
         }
         let quits = self.quit.is_some();
-        let next = self.setup.reconnect.as_mut().filter(|_| !quits);
-        let Some(reconnect) = next.and_then(|next| next.may_follow().then_some(next)) else {
+        let next = self.setup.reconnect.as_ref().filter(|next| !quits && next.may_follow());
+        let Some(reconnect) = next else {
             return Some(self.over(&format!("{} broke off: {why}", self.name())));
         };
         let now = Instant::now();
