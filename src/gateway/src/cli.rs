@@ -146,7 +146,7 @@ Columns:
   OPERATION  what is done, with the codec, and with an encoder's speed where it isn't its default
              (x264's and x265's preset; a GPU's target-usage, of which 7 is the fastest)
   MPX/S      megapixels per second that the device does of this if it does nothing else, up to
-             admission.target_utilisation (0.85) of its time. It hardly depends on the size of the
+             admission.target_utilisation (0.8) of its time. It hardly depends on the size of the
              picture
   1080P      streams of 1080p at 24 frames per second that this would be
 

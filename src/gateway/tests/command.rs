@@ -111,7 +111,7 @@ fn check_config_shows_what_applies() {
         "max_streams = 3",
         "drain_seconds = 7.0",
         "listen = \"127.0.0.1:9370\"",
-        "target_utilisation = 0.85",
+        "target_utilisation = 0.8",
     ] {
         assert!(out.lines().any(|other| other == line), "{out}");
     }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Share of each engine that is given to streams. Live pictures vary, and a seek takes more for a
-/// moment; Livepeer's rule of thumb is a fifth to spare.
-pub const DEFAULT_TARGET_UTILISATION: f64 = 0.85;
+/// Share of each engine that is given to streams. Pictures vary, a seek takes more for a moment, and on a
+/// processor that is full everything takes longer. Livepeer's rule of thumb is a fifth to spare; with less,
+/// streams that were taken have stood still where a virtual machine's host was busy.
+pub const DEFAULT_TARGET_UTILISATION: f64 = 0.8;
 
 /// The lowest priority: several such ffmpegs, of several threads each, together take a twentieth. At 10
 /// they took a quarter, which is more than is spared ([`DEFAULT_TARGET_UTILISATION`]).
