@@ -132,8 +132,10 @@ pub(crate) struct Record {
     pub waits: bool,
     /// The disk of its output is full, and it waits for room.
     pub no_room: bool,
-    /// Whose segments it takes, if it has no worker of its own.
-    follows: Option<StreamId>,
+    /// It has no worker of its own, but takes segments of another stream, or such as are kept.
+    follows: bool,
+    /// Whose.
+    producer: Option<StreamId>,
     horizon: watch::Sender<Option<Duration>>,
     /// Since when it has been held without a break, and what it had produced by then.
     held: Option<(Instant, Duration)>,
@@ -217,7 +219,8 @@ impl Record {
                 .any(|input| matches!(input.location, Location::Network(_))),
             waits: false,
             no_room: false,
-            follows: None,
+            follows: false,
+            producer: None,
             horizon: watch::Sender::new(None),
             held: None,
             may_move: false,
@@ -272,11 +275,12 @@ impl Record {
         });
     }
 
-    /// Takes the segments of another from now on.
-    pub(crate) fn follow(&mut self, producer: StreamId) {
-        self.follows = Some(producer);
+    /// Takes the segments of another from now on, or what is kept; `description` says which.
+    pub(crate) fn follow(&mut self, producer: Option<StreamId>, description: String) {
+        self.follows = true;
+        self.producer = producer;
         self.backend = Some("shared".into());
-        self.description = Some(format!("the segments of {producer}"));
+        self.description = Some(description);
         self.node = None;
         self.reason = None;
         // One that is paused stays so, whoever it follows.
@@ -287,7 +291,8 @@ impl Record {
 
     /// Has, or will have, a worker of its own again.
     pub(crate) fn follow_no_more(&mut self) {
-        self.follows = None;
+        self.follows = false;
+        self.producer = None;
         self.no_room = false;
         self.backend = None;
         self.description = None;
@@ -300,13 +305,13 @@ impl Record {
     pub(crate) fn followed(&mut self) -> Option<(StreamId, Duration)> {
         let produced = Duration::from_micros(self.progress.position_us);
         let lead = self.lead();
-        self.follows.map(|producer| (producer, produced.saturating_sub(lead)))
+        self.producer.map(|producer| (producer, produced.saturating_sub(lead)))
     }
 
     /// The stream as its scheduling sees it; `None` if it isn't there yet, or no longer, or has no
     /// worker.
     pub(crate) fn runner(&mut self, id: StreamId) -> Option<Runner> {
-        if self.state == State::Ending || self.follows.is_some() {
+        if self.state == State::Ending || self.follows {
             return None;
         }
         let lead = self.lead();
