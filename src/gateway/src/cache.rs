@@ -22,6 +22,8 @@ mod keeper;
 mod log;
 mod metrics;
 pub(crate) mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -133,10 +135,14 @@ impl Shared {
         Some((Reader { shared: Arc::clone(self), id }, lineage))
     }
 
-    fn tell(&self) {
+    /// Bytes and titles.
+    fn size(&self) -> (u64, usize) {
         let index = self.lock();
-        let (bytes, titles) = (index.bytes(), index.titles());
-        drop(index);
+        (index.bytes(), index.titles())
+    }
+
+    fn tell(&self) {
+        let (bytes, titles) = self.size();
         self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.titles.set(i64::try_from(titles).unwrap_or(i64::MAX));
     }
@@ -155,9 +161,8 @@ impl Shared {
 
     /// Why there is no room for so many bytes more.
     fn lacks(&self, disk: &Disk, bytes: u64) -> io::Result<Option<&'static str>> {
-        let index = self.lock();
-        let full = index.bytes().saturating_add(bytes) > self.most || index.titles() > MOST_TITLES;
-        drop(index);
+        let (kept, titles) = self.size();
+        let full = kept.saturating_add(bytes) > self.most || titles > MOST_TITLES;
         Ok(match full {
             true => Some("room"),
             false => (!disk.has_room(bytes, self.free_share)?).then_some("disk"),
@@ -305,10 +310,11 @@ async fn tend(shared: Arc<Shared>, directory: PathBuf) {
         }
     };
     let _ = shared.disk.set(Arc::clone(&disk));
+    let (bytes, titles) = shared.size();
     info!(
         directory = %disk.root().display(),
-        titles = shared.lock().titles(),
-        megabytes = shared.lock().bytes() / 1_000_000,
+        titles,
+        megabytes = bytes / 1_000_000,
         of = shared.most / 1_000_000,
         "finished segments are kept"
     );

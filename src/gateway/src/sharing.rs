@@ -20,6 +20,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use ffmpeg_args::{Container, HlsOutput, Location, Output, PlaylistType, Transcode};
 use rustix::fs::fstat;
@@ -129,6 +130,8 @@ pub(crate) struct Stage {
     pub paused: bool,
     /// Nothing more comes: the film is over, and its playlist written.
     pub complete: bool,
+    /// Nothing more comes, since then: others may write into its folder.
+    pub over: Option<SystemTime>,
 }
 
 /// A production that can be followed.
@@ -229,6 +232,7 @@ impl Offer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
+        self.stage.send_modify(|stage| stage.over = Some(SystemTime::now()));
         self.sharing.lock().remove(&self.title);
     }
 }

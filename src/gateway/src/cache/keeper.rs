@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use ffmpeg_args::HlsOutput;
 use hls::Share;
 use session::Progress;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
@@ -22,7 +23,7 @@ use super::disk::Disk;
 use super::index::Id;
 use super::log::Log;
 use super::{Shared, disk};
-use crate::sharing::{Known, Production, Title};
+use crate::sharing::{Known, Production, Stage, Title};
 
 /// Marks temporary files: nobody else writes there.
 const TAG: &str = "k";
@@ -68,8 +69,6 @@ pub(super) struct Keeper {
     begun: usize,
     /// Of its news of segments that were written anew, those that were heard.
     heard: usize,
-    /// Once the stream is over: when.
-    over: Option<SystemTime>,
 }
 
 impl fmt::Debug for Keeper {
@@ -87,7 +86,6 @@ struct Next {
     index: usize,
     known: Known,
     progress: Progress,
-    over: Option<SystemTime>,
 }
 
 /// Whoever adds to a title is the only one.
@@ -132,7 +130,7 @@ impl Keeper {
         production: Production,
     ) -> Self {
         let begun = production.stage.borrow().segments.len();
-        Self { shared, disk, title, production, begun, heard: 0, over: None }
+        Self { shared, disk, title, production, begun, heard: 0 }
     }
 
     /// Keeps it until it is over, or can't be kept.
@@ -140,6 +138,7 @@ impl Keeper {
         let _turn = Turn::take(Arc::clone(&self.shared), self.title.clone()).await;
         let mut keeping: Option<Keeping> = None;
         let mut count = 0;
+        let mut over = false;
         loop {
             if let Some(next) = self.next(&mut count) {
                 let Ok(slot) = Arc::clone(&self.shared.slot).acquire_owned().await else { return };
@@ -156,10 +155,11 @@ impl Keeper {
                     }
                     Err(stop) => return stop.say(count),
                 }
-            } else if self.over.is_some() {
+            } else if over {
                 return debug!(segments = count, "kept");
-            } else if self.production.stage.changed().await.is_err() {
-                self.over = Some(SystemTime::now());
+            } else {
+                // What was said last is still to be heard.
+                over = self.production.stage.changed().await.is_err();
             }
         }
     }
@@ -187,7 +187,7 @@ impl Keeper {
         *count = anew.iter().fold(*count, |count, index| count.min(*index));
         self.heard = stage.anew.len();
         let known = stage.segments.get(*count)?;
-        Some(Next { index: *count, known, progress: stage.progress, over: self.over })
+        Some(Next { index: *count, known, progress: stage.progress })
     }
 }
 
@@ -199,6 +199,7 @@ struct Keeping {
     folder: OwnedFd,
     names: HlsOutput,
     share: Share,
+    stage: watch::Receiver<Stage>,
     log: Log,
     /// Segments that are kept of this production.
     count: usize,
@@ -252,7 +253,8 @@ impl Keeping {
         match open() {
             Ok((folder, log, share)) => {
                 let count = log.len().min(begun);
-                Ok(Self { shared, disk, id, folder, names, share, log, count })
+                let stage = production.stage.clone();
+                Ok(Self { shared, disk, id, folder, names, share, stage, log, count })
             }
             Err(error) => {
                 shared.lock().rests(id);
@@ -268,7 +270,7 @@ impl Keeping {
     }
 
     fn keep(&mut self, next: Next) -> Result<(), Stop> {
-        let Next { index, known, progress, over } = next;
+        let Next { index, known, progress } = next;
         if index < self.log.len() {
             if !self.shared.lock().shrinks(self.id) {
                 return Err(Stop::Gone);
@@ -299,6 +301,8 @@ impl Keeping {
             }
         }
         let bytes = self.share.segment(number).map_err(missed)?;
+        // Asked when it is copied: as long as the stream runs nobody else writes there.
+        let over = self.stage.borrow().over;
         if let Some(over) = over
             && !self.share.stands_since(number, over).map_err(missed)?
         {
