@@ -27,6 +27,7 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -81,6 +82,8 @@ struct Shared {
     rested: Notify,
     /// Whoever copies into the cache.
     slot: Arc<Semaphore>,
+    /// That nothing can be kept has been said.
+    said: AtomicBool,
     looks: Arc<Semaphore>,
     metrics: Metrics,
 }
@@ -219,6 +222,7 @@ impl Cache {
             untidy: Notify::new(),
             rested: Notify::new(),
             slot: Arc::new(Semaphore::new(1)),
+            said: AtomicBool::new(false),
             looks: Arc::new(Semaphore::new(LOOKS)),
             metrics,
         });
@@ -226,11 +230,21 @@ impl Cache {
         Ok((Self { shared: Some(shared) }, Some(tending)))
     }
 
-    /// What is kept of a title beyond `have` segments. What its files have been before they changed is gone.
-    pub(crate) async fn open(&self, title: &Title, names: &HlsOutput, have: usize) -> Option<Kept> {
+    /// What is kept of a title beyond `have` segments, which go back to `begun`. What its files have been
+    /// before they changed is gone.
+    pub(crate) async fn open(
+        &self,
+        title: &Title,
+        names: &HlsOutput,
+        have: usize,
+        begun: Option<Lineage>,
+    ) -> Option<Kept> {
         let shared = self.shared.as_ref()?;
         let disk = Arc::clone(shared.disk.get()?);
         let (reader, lineage) = shared.hold(title)?;
+        if have > 0 && begun != Some(lineage) {
+            return None;
+        }
         let id = reader.id;
         let looks = Arc::clone(&shared.looks);
         let names = disk::names(names);
@@ -267,7 +281,8 @@ impl Cache {
         }
     }
 
-    /// Keeps what is produced, beside the stream, for as long as that works.
+    /// Keeps what is produced, beside the stream, for as long as that works; not before this gateway has the
+    /// folder.
     pub(crate) fn keep(&self, title: &Title, production: Production) {
         let Some(shared) = &self.shared else { return };
         if let Some(disk) = shared.disk.get() {

@@ -198,11 +198,12 @@ impl Follower<'_> {
         }
     }
 
-    /// Whether more of what is kept would be too much.
+    /// Whether more of what is kept would be too much. He waits where the next gateway could go on.
     fn is_far_ahead(&self) -> bool {
         let far =
             || self.entry.with(|record| record.state == State::Paused || record.lead() >= AHEAD);
-        self.kept.is_some() && !self.segments.is_empty() && far()
+        let has_state = |segments: &Segments| segments.latest()?.state;
+        self.kept.is_some() && has_state(self.segments).is_some() && far()
     }
 
     /// Takes over the next segment; whether there are more. `over`: nothing is produced any more.
@@ -441,7 +442,7 @@ pub(crate) async fn begin(
     loop {
         let kept = match distrusts {
             true => None,
-            false => context.cache.open(&title, &names, begun.segments.len()).await,
+            false => context.cache.open(&title, &names, begun.segments.len(), begun.lineage).await,
         };
         let is_kept = kept.is_some();
         let is_new = begun.segments.is_empty();
@@ -472,9 +473,11 @@ pub(crate) async fn begin(
             // Whoever listens to the hook next notices if it is gone.
             let _ = hook.queue(&accepted, Vec::new());
         }
-        if is_new {
-            begun.lineage = Some(production.lineage);
+        if !is_new && begun.lineage != Some(production.lineage) {
+            // Begun anew by somebody else, and it wouldn't fit.
+            return Some(begun);
         }
+        begun.lineage = Some(production.lineage);
         let segments = &mut begun.segments;
         let copied = segments.each().map(|segment| segment.seconds()).sum();
         let (room, no_room) = room::for_copies();

@@ -132,10 +132,8 @@ pub(crate) struct Record {
     pub waits: bool,
     /// The disk of its output is full, and it waits for room.
     pub no_room: bool,
-    /// It has no worker of its own, but takes segments of another stream, or such as are kept.
-    follows: bool,
-    /// Whose.
-    producer: Option<StreamId>,
+    /// It has no worker of its own: takes the segments of that stream, or kept ones.
+    follows: Option<Option<StreamId>>,
     horizon: watch::Sender<Option<Duration>>,
     /// Since when it has been held without a break, and what it had produced by then.
     held: Option<(Instant, Duration)>,
@@ -219,8 +217,7 @@ impl Record {
                 .any(|input| matches!(input.location, Location::Network(_))),
             waits: false,
             no_room: false,
-            follows: false,
-            producer: None,
+            follows: None,
             horizon: watch::Sender::new(None),
             held: None,
             may_move: false,
@@ -277,8 +274,7 @@ impl Record {
 
     /// Takes the segments of another from now on, or what is kept; `description` says which.
     pub(crate) fn follow(&mut self, producer: Option<StreamId>, description: String) {
-        self.follows = true;
-        self.producer = producer;
+        self.follows = Some(producer);
         self.backend = Some("shared".into());
         self.description = Some(description);
         self.node = None;
@@ -291,8 +287,7 @@ impl Record {
 
     /// Has, or will have, a worker of its own again.
     pub(crate) fn follow_no_more(&mut self) {
-        self.follows = false;
-        self.producer = None;
+        self.follows = None;
         self.no_room = false;
         self.backend = None;
         self.description = None;
@@ -305,13 +300,13 @@ impl Record {
     pub(crate) fn followed(&mut self) -> Option<(StreamId, Duration)> {
         let produced = Duration::from_micros(self.progress.position_us);
         let lead = self.lead();
-        self.producer.map(|producer| (producer, produced.saturating_sub(lead)))
+        self.follows?.map(|producer| (producer, produced.saturating_sub(lead)))
     }
 
     /// The stream as its scheduling sees it; `None` if it isn't there yet, or no longer, or has no
     /// worker.
     pub(crate) fn runner(&mut self, id: StreamId) -> Option<Runner> {
-        if self.state == State::Ending || self.follows {
+        if self.state == State::Ending || self.follows.is_some() {
             return None;
         }
         let lead = self.lead();

@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use common::{Gateway, Hook, Setup, eventually, until};
-use ffmpeg_args::{Location, Output};
+use common::{Gateway, Hook, Setup, eventually, kill, until};
+use ffmpeg_args::{Location, Output, Transcode};
+use rustix::process::Signal;
 use session::{Control, Ending, GatewayToHook, PROTOCOL, StreamId};
 use stand::disk::{SmallDisk, apart};
 use tempfile::TempDir;
@@ -56,6 +58,11 @@ impl House {
     }
 
     fn viewer_of(&self, gateway: &Gateway, script: &str, name: &str) -> Hook {
+        let (transcode, descriptors) = self.job(gateway, script, name);
+        gateway.hook_with(PROTOCOL, transcode, descriptors)
+    }
+
+    fn job(&self, gateway: &Gateway, script: &str, name: &str) -> (Transcode, Vec<OwnedFd>) {
         let mut transcode = gateway.transcode(script);
         transcode.inputs[0].location = Location::File(self.film());
         if let Output::Hls(output) = &mut transcode.output {
@@ -66,7 +73,7 @@ impl House {
         fs::create_dir_all(self.out(name)).unwrap();
         let descriptors =
             [self.film(), self.out(name)].map(|path| File::open(path).unwrap().into());
-        gateway.hook_with(PROTOCOL, transcode, descriptors.into())
+        (transcode, descriptors.into())
     }
 
     /// Somebody plays it to its end; his segments.
@@ -280,6 +287,34 @@ fn a_reader_outlives_what_he_reads() {
     let ours = whole(&house.out("bbb"), "bbb");
     assert_eq!(ours.len(), 70);
     assert!(String::from_utf8_lossy(&ours[69].1).contains("of worker 2"));
+}
+
+/// He waits where there is a state, of which few are in memory.
+#[test]
+fn a_reader_outlives_his_gateway_wherever_he_is() {
+    let mut house = House::new(MEGABYTE);
+    let script = "segments=400,every=0,size=100";
+    house.plays(script, "aaa");
+    house.keeps(400);
+    let (transcode, descriptors) = house.job(&house.gateway, script, "bbb");
+    let mut reader = house.gateway.moving_hook_with(transcode, descriptors, None);
+    reader.segment(62);
+    kill(house.gateway.pid(), Signal::TERM);
+    let mut last = None;
+    loop {
+        match reader.next().expect("a last message") {
+            GatewayToHook::SegmentComplete { number, complete } => last = Some((number, complete)),
+            GatewayToHook::LetGo => break,
+            GatewayToHook::Ended(ending) => panic!("{ending:?}"),
+            _ => {}
+        }
+    }
+    assert!(house.gateway.exited().success());
+    // Often the one that was heard of before.
+    if let Some((number, complete)) = last {
+        assert!(number < 100, "{number} is too far ahead");
+        assert!(complete.state.is_some(), "{number}");
+    }
 }
 
 #[test]

@@ -6,17 +6,18 @@
 //! When the stream is over, what is still missing is copied if it stands as it stood then: another run may
 //! write into the same folder, under the same names.
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use ffmpeg_args::HlsOutput;
 use hls::Share;
 use session::Progress;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::disk::Disk;
@@ -25,6 +26,9 @@ use super::log::Log;
 use super::{Shared, disk};
 use crate::sharing::{Known, Production, Stage, Title};
 
+/// How long it waits for its turn. A disk on which others are that slow may hang, and whoever waits holds a
+/// descriptor of the stream's folder.
+const TURN_LIMIT: Duration = Duration::from_secs(30);
 /// Marks temporary files: nobody else writes there.
 const TAG: &str = "k";
 
@@ -37,6 +41,8 @@ enum Stop {
     Gone,
     /// What is to be copied isn't there any more, or is another run's.
     Missed,
+    /// Its turn didn't come.
+    Slow,
     Io(io::Error),
 }
 
@@ -47,14 +53,22 @@ impl From<io::Error> for Stop {
 }
 
 impl Stop {
-    fn say(&self, segments: usize) {
-        match self {
+    /// What is wrong with the disk is said once, until it has been right again.
+    fn say(&self, segments: usize, said: &AtomicBool) {
+        let is_news = match self {
             Self::Full("room") => {
-                info!(segments, "no more of it is kept: there is no room for more")
+                return info!(segments, "no more of it is kept: there is no room for more");
             }
-            Self::Full(_) => warn!(segments, "no more of it is kept: the disk is too full"),
-            Self::Io(error) => warn!(segments, %error, "no more of it can be kept"),
-            Self::Gone | Self::Missed => debug!(segments, why = ?self, "no more of it is kept"),
+            Self::Gone | Self::Missed => false,
+            Self::Full(_) | Self::Slow | Self::Io(_) => !said.swap(true, Ordering::Relaxed),
+        };
+        match self {
+            Self::Full(_) if is_news => {
+                warn!(segments, "no more of it is kept: the disk is too full")
+            }
+            Self::Slow if is_news => warn!(segments, "no more of it is kept: the disk is too slow"),
+            Self::Io(error) if is_news => warn!(segments, %error, "no more of it can be kept"),
+            _ => debug!(segments, why = ?self, "no more of it is kept"),
         }
     }
 }
@@ -69,12 +83,6 @@ pub(super) struct Keeper {
     begun: usize,
     /// Of its news of segments that were written anew, those that were heard.
     heard: usize,
-}
-
-impl fmt::Debug for Keeper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("title", &self.title).finish_non_exhaustive()
-    }
 }
 
 /// Gives back what it works on, or drops it.
@@ -135,28 +143,35 @@ impl Keeper {
 
     /// Keeps it until it is over, or can't be kept.
     pub(super) async fn run(mut self) {
-        let _turn = Turn::take(Arc::clone(&self.shared), self.title.clone()).await;
-        let mut keeping: Option<Keeping> = None;
         let mut count = 0;
+        let turn = Turn::take(Arc::clone(&self.shared), self.title.clone());
+        if let Ok(turn) = timeout(TURN_LIMIT, turn).await {
+            if let Err(stop) = self.keep(&mut count).await {
+                stop.say(count, &self.shared.said);
+            }
+            drop(turn);
+        }
+    }
+
+    async fn keep(&mut self, count: &mut usize) -> Result<(), Stop> {
+        let mut keeping: Option<Keeping> = None;
         let mut over = false;
         loop {
-            if let Some(next) = self.next(&mut count) {
-                let Ok(slot) = Arc::clone(&self.shared.slot).acquire_owned().await else { return };
+            if let Some(next) = self.next(count) {
+                let slot = timeout(TURN_LIMIT, Arc::clone(&self.shared.slot).acquire_owned());
+                let Ok(Ok(slot)) = slot.await else { return Err(Stop::Slow) };
                 let work = self.work(keeping.take(), next);
                 let work = move || {
                     let _slot = slot;
                     work()
                 };
                 let done = spawn_blocking(work).await.map_err(io::Error::other);
-                match done.map_err(Stop::from).flatten() {
-                    Ok(it) => {
-                        count = it.count;
-                        keeping = Some(it);
-                    }
-                    Err(stop) => return stop.say(count),
-                }
+                let it = done.map_err(Stop::from).flatten()?;
+                *count = it.count;
+                keeping = Some(it);
             } else if over {
-                return debug!(segments = count, "kept");
+                debug!(segments = *count, "kept");
+                return Ok(());
             } else {
                 // What was said last is still to be heard.
                 over = self.production.stage.changed().await.is_err();
@@ -309,6 +324,7 @@ impl Keeping {
             return Err(Stop::Missed);
         }
         self.log.push(bytes, &known, progress)?;
+        self.shared.said.store(false, Ordering::Relaxed);
         self.count = index + 1;
         self.weigh();
         Ok(())

@@ -109,12 +109,20 @@ impl Stage {
     async fn gives(&self, contents: &[&str]) -> Kept {
         let folder = self.keeps(contents).await;
         assert_eq!(fs::read_to_string(folder.join("init.mp4")).unwrap(), "init");
-        let kept = self.cache.open(&self.title, &names(), 0).await.unwrap();
+        let kept = self.cache.open(&self.title, &names(), 0, None).await.unwrap();
         assert_eq!(kept.production.stage.borrow().segments.len(), contents.len());
         for (index, content) in contents.iter().enumerate() {
             assert_eq!(kept.state(index).unwrap().unwrap().as_str(), Some(*content));
         }
-        assert!(self.cache.open(&self.title, &names(), contents.len()).await.is_none());
+        let lineage = kept.production.lineage;
+        let beyond = async |have, lineage| {
+            self.cache.open(&self.title, &names(), have, Some(lineage)).await.is_some()
+        };
+        let count = contents.len();
+        assert!(!beyond(count, lineage).await);
+        // What fits no other beginning.
+        assert!(count == 1 || beyond(count - 1, lineage).await);
+        assert!(count == 1 || !beyond(count - 1, Lineage::new()).await);
         kept
     }
 
