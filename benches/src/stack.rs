@@ -242,15 +242,17 @@ pub fn calibrate(binaries: &Path, folder: &Path) -> Result<()> {
 fn spawn(binaries: &Path, folder: &Path, address: &str, admission: Admission) -> Result<Child> {
     let log = File::options().create(true).append(true).open(folder.join("gateway.log"))?;
     let program = binaries.join("rendergate");
+    let configuration = folder.join("rendergate.toml");
+    let asked = std::fs::read_to_string(&configuration)?.contains("share = true");
     Command::new(&program)
         .args(["serve", "--config"])
-        .arg(folder.join("rendergate.toml"))
+        .arg(configuration)
         .env("RENDERGATE_SOCKET", folder.join("rendergate.sock"))
         .env("RENDERGATE_HTTP", address)
         .env("STATE_DIRECTORY", folder)
         .env("RENDERGATE_ADMISSION", if admission == Admission::On { "on" } else { "off" })
-        // Of several viewers of one clip each is to be served.
-        .env("RENDERGATE_SHARE", "off")
+        // Of several viewers of one clip each is to be served, but where that is the question.
+        .env("RENDERGATE_SHARE", if asked { "on" } else { "off" })
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -6,6 +6,7 @@
 
 mod files;
 mod gateways;
+mod keeping;
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use benches::clip::{self, Clip};
 use benches::play::{command, settings};
 use benches::processes::running;
-use benches::stack::{Stack, pause, signal};
+use benches::stack::{Admission, Stack, pause, signal};
 use jellyfin_sim::{CommandLine, Container, Exit, Job, Pace, Report, Server, play};
 use rustix::process::Signal;
 
@@ -68,8 +69,14 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::with(|_| String::new())
+    }
+
+    /// With a configuration, which may name the house's folder.
+    fn with(configuration: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let stack = Stack::start(binaries(), dir.path()).unwrap();
+        let text = configuration(dir.path());
+        let stack = Stack::start_with(binaries(), dir.path(), &text, Admission::Off).unwrap();
         let real = dir.path().join("real-ffmpeg");
         // Written by another process: what a child of another test still has open can't be run.
         let source = dir.path().join("real-ffmpeg.source");

@@ -192,7 +192,7 @@ fn the_worker_on_the_gpu_is_in_its_sandbox() {
 #[test]
 fn a_second_viewer_costs_the_gpu_nothing() {
     let machine = machine();
-    let node = Node::start(&machine, "vaapi", "share = true\n");
+    let node = Node::start(&machine, "vaapi", "share = true\n[cache]\nmegabytes = 0\n");
     let probed = node.codec_seconds();
     node.plays(&film(), 0);
     let alone = node.codec_seconds() - probed;
@@ -207,4 +207,25 @@ fn a_second_viewer_costs_the_gpu_nothing() {
     // By the driver's own account; two runs of the same differ by a few percent on a busy machine.
     assert!(both < 1.25 * alone, "{both} s for two, {alone} s for one");
     assert_eq!(node.log().matches("running backend=").count(), 2, "{}", node.log());
+}
+
+/// Nor does one who comes when the first has gone, and his folder with him.
+#[test]
+fn a_viewer_of_kept_segments_costs_the_gpu_nothing() {
+    let machine = machine();
+    let node = Node::start(&machine, "vaapi", "share = true\n[cache]\nfree_share = 0.0\n");
+    node.until("segments are kept", || node.log().contains("finished segments are kept"));
+    node.plays(&film(), 0);
+    let spent = node.codec_seconds();
+    let log = node.folder.path().join("segments/00000001/log");
+    node.until("all is kept", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.matches('\n').count() == SEGMENTS)
+    });
+    fs::remove_dir_all(node.output(0)).unwrap();
+    let mut hook = node.begin(&film(), 1);
+    assert!(node.ended(&mut hook).success(), "{}", node.said(1));
+    assert!(node.said(1).contains("kept segments"), "{}", node.said(1));
+    assert_eq!(node.whole_segments(1), SEGMENTS, "{}", node.said(1));
+    assert!(node.codec_seconds() <= spent, "a codec has worked for it");
+    assert_eq!(node.log().matches("running backend=").count(), 1, "{}", node.log());
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use crate::admission::settings::{Admission, State};
+pub use crate::cache::settings::Cache;
 pub use crate::confinement::Sandboxing;
 
 /// Where the file is looked for when none is named.
@@ -77,6 +78,8 @@ pub struct Config {
     pub admission: Admission,
     /// What outlives the gateway.
     pub state: State,
+    /// Finished segments, for whoever comes next.
+    pub cache: Cache,
     /// Health, metrics, list of streams.
     pub http: Http,
     /// Logs, on stderr.
@@ -123,7 +126,7 @@ impl Default for Session {
 pub struct Streams {
     /// Streams at once; 0 for no limit. Beyond it the hook runs the real ffmpeg.
     pub max_streams: usize,
-    /// A viewer of what is being made for another takes its segments.
+    /// A viewer of what is being made for another, or was, takes its segments.
     pub share: bool,
     /// How long a job waits for a worker, in seconds.
     pub accept_seconds: f64,
@@ -421,6 +424,9 @@ impl Config {
                 };
             }
         }
+        if let Some(value) = get("RENDERGATE_CACHE_MB") {
+            self.cache.megabytes = number("RENDERGATE_CACHE_MB", value)?;
+        }
         if let Some(value) = get("RENDERGATE_HTTP") {
             self.http.listen = value;
         }
@@ -504,6 +510,11 @@ impl Config {
             let key = "admission.target_utilisation";
             let allowed = "above 0 up to 1";
             return Err(ConfigError::Value { key, value: target.to_string(), allowed });
+        }
+        let share = self.cache.free_share;
+        if !(0.0..1.0).contains(&share) {
+            let (key, allowed) = ("cache.free_share", "0 to below 1");
+            return Err(ConfigError::Value { key, value: share.to_string(), allowed });
         }
         let niceness = self.admission.ffmpeg_niceness;
         if niceness > 19 {

@@ -1,8 +1,12 @@
-//! A viewer of what another viewer's worker produces ([`crate::sharing`]).
+//! A viewer of what another viewer's worker produces ([`crate::sharing`]), or of what is kept of one who has
+//! left ([`crate::cache`]).
 //!
 //! Segments are copied as they become complete, under the viewer's own names; nothing is decoded or
 //! encoded for them. When the producer breaks off, or is paused and this viewer would soon wait for
 //! it, the stream goes on with a worker of its own behind the last segment that was copied.
+//!
+//! What is kept is there at once, but no use to a viewer who may soon leave: it is copied no further ahead of
+//! him than Jellyfin lets an ffmpeg get, and not while he has paused.
 //!
 //! Invariant: whatever becomes of the producer, the hook hears no more of it than that the stream goes
 //! on.
@@ -18,13 +22,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::cache::Kept;
 use crate::config::duration;
 use crate::connection::Connection;
 use crate::ending::{let_go, tell};
 use crate::first_message::Job;
 use crate::gateway::{Context, Phase};
 use crate::room;
-use crate::sharing::{Joined, Offer, Production, Segments, Stage};
+use crate::sharing::{Joined, Lineage, Offer, Production, Segments, Stage};
 use crate::streams::{Entry, State};
 use crate::taking::{note, wait_for};
 
@@ -32,6 +37,8 @@ use crate::taking::{note, wait_for};
 const REPORT: Duration = Duration::from_millis(500);
 /// Time between two looks at whether the viewer has enough in hand.
 const LOOK: Duration = Duration::from_secs(1);
+/// How far ahead of its viewer what is kept is copied: as far as Jellyfin's throttling lets an ffmpeg get.
+const AHEAD: Duration = Duration::from_secs(180);
 /// Marks temporary files: no worker has this number.
 const NO_WORKER: u32 = 0;
 
@@ -42,6 +49,8 @@ struct Follower<'a> {
     entry: &'a Entry,
     hook: &'a mut Connection,
     job: &'a mut Job,
+    /// What he follows is kept.
+    kept: Option<Kept>,
     arrived: Instant,
     /// What was copied so far.
     segments: &'a mut Segments,
@@ -98,12 +107,16 @@ impl Follower<'_> {
                 return Left::Alone;
             }
         };
-        info!(producer = %production.stream, "takes another viewer's segments");
-        self.entry.with(|record| record.follow(production.stream));
+        let description = match production.stream {
+            Some(stream) => format!("the segments of {stream}"),
+            None => "kept segments".to_owned(),
+        };
+        info!(description, "takes what is there");
+        self.entry.with(|record| record.follow(production.stream, description.clone()));
         // Whose end is that of the connection, which the hook sees.
         let writer = Writer { stream: self.entry.id(), pid: NO_WORKER };
         let _ = self.hook.queue(&GatewayToHook::Writer { writer }, Vec::new());
-        let left = self.run(&share, &mut production).await;
+        let left = self.run(&share, &mut production, &description).await;
         self.entry.with(|record| record.follow_no_more());
         match left {
             Left::Over(how) => {
@@ -111,8 +124,8 @@ impl Follower<'_> {
                 self.log_end(how);
             }
             Left::Moved => self.log_end("moved"),
-            Left::Bereft => info!("the other viewer's stream is over: goes on by itself"),
-            Left::Alone => info!("the other viewer's stream doesn't move: goes on by itself"),
+            Left::Bereft => info!(description, "that is all there is of it"),
+            Left::Alone => info!(description, "there is no getting on with that"),
         }
         left
     }
@@ -137,16 +150,25 @@ impl Follower<'_> {
         Ok(share)
     }
 
-    async fn run(&mut self, share: &Arc<Share>, production: &mut Production) -> Left {
+    async fn run(
+        &mut self,
+        share: &Arc<Share>,
+        production: &mut Production,
+        description: &str,
+    ) -> Left {
         let mut quitting = self.context.phase.clone();
         let mut moving = quitting.clone();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut over = false;
+        let mut over = self.kept.is_some();
         loop {
-            let behind = match self.take(share, production, over).await {
-                Break(left) => return left,
-                Continue(behind) => behind,
+            let waits = self.is_far_ahead();
+            let behind = match waits {
+                true => true,
+                false => match self.take(share, production, description, over).await {
+                    Break(left) => return left,
+                    Continue(behind) => behind,
+                },
             };
             if over && !behind {
                 return Left::Bereft;
@@ -162,8 +184,8 @@ impl Follower<'_> {
                 }
                 () = wait_for(&mut quitting, Phase::Quitting) => Break(self.quit().await),
                 // A late viewer has many to copy; between two of them he may have something to say.
-                () = std::future::ready(()), if behind => Continue(()),
-                changed = production.stage.changed() => {
+                () = std::future::ready(()), if behind && !waits => Continue(()),
+                changed = production.stage.changed(), if !over => {
                     // What was said last is still to be heard.
                     over = changed.is_err();
                     Continue(())
@@ -176,11 +198,20 @@ impl Follower<'_> {
         }
     }
 
+    /// Whether more of what is kept would be too much. He waits where the next gateway could go on.
+    fn is_far_ahead(&self) -> bool {
+        let far =
+            || self.entry.with(|record| record.state == State::Paused || record.lead() >= AHEAD);
+        let has_state = |segments: &Segments| segments.latest()?.state;
+        self.kept.is_some() && has_state(self.segments).is_some() && far()
+    }
+
     /// Takes over the next segment; whether there are more. `over`: nothing is produced any more.
     async fn take(
         &mut self,
         share: &Arc<Share>,
         production: &mut Production,
+        description: &str,
         over: bool,
     ) -> ControlFlow<Left, bool> {
         let (new, progress, complete, count) = {
@@ -190,7 +221,7 @@ impl Follower<'_> {
             let complete = stage.complete || over && stage.segments.ended();
             (new, stage.progress, complete, stage.segments.len())
         };
-        if let Some(segment) = new {
+        if let Some(mut segment) = new {
             let number = production.names.start_number + self.segments.len() as u64;
             if self.segments.is_empty() {
                 // Jellyfin deletes what its viewer has watched. As long as nothing is committed, the hook
@@ -201,22 +232,27 @@ impl Follower<'_> {
                     return Break(Left::Alone);
                 }
                 let backend = "shared".to_owned();
-                let description = format!("the segments of {}", production.stream);
+                let description = description.to_owned();
                 self.tell(&GatewayToHook::Running { backend, description })?;
                 self.tell(&GatewayToHook::Committed)?;
             }
-            let first = self.segments.is_empty();
-            let share = Arc::clone(share);
+            let index = self.segments.len();
+            let (share, kept) = (Arc::clone(share), self.kept.clone());
             let copy = move || {
-                if first {
+                if index == 0 {
                     share.init()?;
                 }
-                share.segment(number).map(|_| ())
+                let state = kept.map(|kept| kept.state(index)).transpose()?;
+                share.segment(number).map(|_| state)
             };
-            if let Err(error) = self.copy(copy).await? {
-                // Its viewer has gone, most likely, and Jellyfin tidies up.
-                warn!(%error, number, "can't take over a segment");
-                return Break(Left::Alone);
+            match self.copy(copy).await? {
+                Ok(Some(state)) => segment.state = state,
+                Ok(None) => {}
+                Err(error) => {
+                    // Its viewer has gone, most likely, and Jellyfin tidies up.
+                    warn!(%error, number, "can't take over a segment");
+                    return Break(Left::Alone);
+                }
             }
             self.copied += segment.seconds();
             self.segments.push(segment.clone());
@@ -263,10 +299,10 @@ impl Follower<'_> {
 
     /// Copies on a thread of its own, which may have to wait for room. Whoever quits meanwhile is heard; what
     /// isn't whole by then is removed.
-    async fn copy(
+    async fn copy<T: Send + 'static>(
         &mut self,
-        copy: impl FnOnce() -> io::Result<()> + Send + 'static,
-    ) -> ControlFlow<Left, io::Result<()>> {
+        copy: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> ControlFlow<Left, io::Result<T>> {
         let mut copying = tokio::task::spawn_blocking(copy);
         let mut quitting = self.context.phase.clone();
         let mut moving = quitting.clone();
@@ -300,7 +336,10 @@ impl Follower<'_> {
                 // Half a copy is gone before anybody hears of the end.
                 let _ = copying.await;
                 return match message {
-                    Some(message) => self.hear(message).await.map_continue(Ok),
+                    Some(message) => self
+                        .hear(message)
+                        .await
+                        .map_continue(|()| Err(io::ErrorKind::Interrupted.into())),
                     None => Break(Left::Over("hook_gone")),
                 };
             }
@@ -377,6 +416,8 @@ pub(crate) struct Begun {
     pub offer: Option<Offer>,
     /// What is known of the segments that are there already, from the output's first on.
     pub segments: Segments,
+    /// What they go back to.
+    lineage: Option<Lineage>,
     /// The hook has been told that the stream is taken.
     pub accepted: bool,
 }
@@ -396,41 +437,68 @@ pub(crate) async fn begin(
         return Some(begun);
     };
     let folder = Arc::clone(job.output.folder());
+    // What is kept couldn't be read: it is made anew.
+    let mut distrusts = false;
     loop {
-        let segments = begun.segments.clone();
-        match context.sharing.join(&title, entry.id(), &folder, &names, segments) {
-            Joined::Offer(offer) => {
-                begun.offer = Some(offer);
-                return Some(begun);
-            }
-            Joined::Production(production) => {
-                if !std::mem::replace(&mut begun.accepted, true) {
-                    let accepted =
-                        GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
-                    // Whoever listens to the hook next notices if it is gone.
-                    let _ = hook.queue(&accepted, Vec::new());
+        let kept = match distrusts {
+            true => None,
+            false => context.cache.open(&title, &names, begun.segments.len(), begun.lineage).await,
+        };
+        let is_kept = kept.is_some();
+        let is_new = begun.segments.is_empty();
+        let production = match &kept {
+            Some(kept) => {
+                if is_new {
+                    context.cache.met(true);
                 }
-                let segments = &mut begun.segments;
-                let copied = segments.each().map(|segment| segment.seconds()).sum();
-                let (room, no_room) = room::for_copies();
-                let mut follower = Follower {
-                    context,
-                    entry,
-                    hook,
-                    job,
-                    arrived,
-                    segments,
-                    copied,
-                    told: None,
-                    room,
-                    no_room,
-                };
-                match follower.follow(production).await {
-                    Left::Over(_) | Left::Moved => return None,
-                    Left::Alone => return Some(begun),
-                    Left::Bereft => {}
+                kept.production.clone()
+            }
+            None => {
+                let segments = (begun.segments.clone(), begun.lineage);
+                match context.sharing.join(&title, entry.id(), &folder, &names, segments) {
+                    Joined::Offer(offer, production) => {
+                        if is_new {
+                            context.cache.met(false);
+                        }
+                        context.cache.keep(&title, production);
+                        begun.offer = Some(offer);
+                        return Some(begun);
+                    }
+                    Joined::Production(production) => production,
                 }
             }
+        };
+        if !std::mem::replace(&mut begun.accepted, true) {
+            let accepted = GatewayToHook::Accepted { stream: entry.id(), protocol: PROTOCOL };
+            // Whoever listens to the hook next notices if it is gone.
+            let _ = hook.queue(&accepted, Vec::new());
+        }
+        if !is_new && begun.lineage != Some(production.lineage) {
+            // Begun anew by somebody else, and it wouldn't fit.
+            return Some(begun);
+        }
+        begun.lineage = Some(production.lineage);
+        let segments = &mut begun.segments;
+        let copied = segments.each().map(|segment| segment.seconds()).sum();
+        let (room, no_room) = room::for_copies();
+        let mut follower = Follower {
+            context,
+            entry,
+            hook,
+            job,
+            kept,
+            arrived,
+            segments,
+            copied,
+            told: None,
+            room,
+            no_room,
+        };
+        match follower.follow(production).await {
+            Left::Over(_) | Left::Moved => return None,
+            Left::Alone if is_kept => distrusts = true,
+            Left::Alone => return Some(begun),
+            Left::Bereft => {}
         }
     }
 }

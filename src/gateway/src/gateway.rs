@@ -30,6 +30,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::admission::Admission;
 use crate::admission::file::StateFile;
+use crate::cache::Cache;
 use crate::config::{Config, duration};
 use crate::confinement::Confinement;
 use crate::connection::Connection;
@@ -82,6 +83,7 @@ pub(crate) struct Context {
     pub streams: Streams,
     pub elsewhere: Arc<Elsewhere>,
     pub sharing: Sharing,
+    pub cache: Cache,
     pub admission: Arc<Admission>,
     pub metrics: Metrics,
     pub confinement: Confinement,
@@ -146,6 +148,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let state = StateFile::find(&config, |name| std::env::var(name).ok());
     let admission = Admission::new(config.admission.clone(), state, metrics.registry())?;
     let admission = Arc::new(admission);
+    let variable = |name: &str| std::env::var(name).ok();
+    let (cache, tending) = Cache::start(&config, metrics.registry(), variable)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %socket.path().display(),
@@ -169,6 +173,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         streams: Streams::default(),
         elsewhere: Arc::default(),
         sharing: Sharing::default(),
+        cache,
         admission: admission.clone(),
         metrics,
         confinement: Confinement::default(),
@@ -192,6 +197,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     scheduling.abort();
     keeping.abort();
     watching.abort();
+    tending.iter().for_each(JoinHandle::abort);
     admission.save();
     if let Some(answering) = answering {
         answering.abort();

@@ -136,6 +136,16 @@ pub(crate) fn registry_path(
     if let Some(path) = configured {
         return Some(path.to_owned());
     }
+    let name = format!("gstreamer-registry.{}.bin", std::env::consts::ARCH);
+    cache_directory(beside_socket, variable).map(|directory| directory.join(name))
+}
+
+/// Where what can be made anew is kept: the first of the usual places that can be written, and `beside_socket`
+/// last.
+pub(crate) fn cache_directory(
+    beside_socket: Option<&Path>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<PathBuf> {
     let get = |name| variable(name).filter(|v| v.starts_with('/')).map(PathBuf::from);
     let places = [
         get("CACHE_DIRECTORY"),
@@ -147,8 +157,7 @@ pub(crate) fn registry_path(
         std::fs::create_dir_all(dir)?;
         Ok(rustix::fs::access(dir, rustix::fs::Access::WRITE_OK)?)
     };
-    let name = format!("gstreamer-registry.{}.bin", std::env::consts::ARCH);
-    places.into_iter().flatten().find(|dir| writable(dir).is_ok()).map(|dir| dir.join(name))
+    places.into_iter().flatten().find(|dir| writable(dir).is_ok())
 }
 
 /// The worker's program: as configured, or beside the gateway's own.

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod cache;
 mod calibrate;
 pub mod cli;
 pub mod config;

@@ -9,23 +9,28 @@
 //! position; only folder and names of the output differ. Everybody has a folder of their own, because
 //! Jellyfin deletes what it finds there when *its* viewer has gone.
 //!
+//! What such a job has made is kept beyond its end ([`crate::cache`]), and followed in the same way.
+//!
 //! Invariant: a title has at most one production, and it is there exactly as long as its [`Offer`].
 
 mod segments;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use ffmpeg_args::{Container, HlsOutput, Location, Output, PlaylistType, Transcode};
 use rustix::fs::fstat;
-pub(crate) use segments::Segments;
+pub(crate) use segments::{Known, Segments};
+use serde::{Deserialize, Serialize};
 use session::{Complete, Progress, StreamId};
 use tokio::sync::watch;
 
 /// What is produced.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Title {
     /// The inputs, subtitles and fonts.
     sources: Vec<Source>,
@@ -34,7 +39,7 @@ pub(crate) struct Title {
 }
 
 /// A file as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Source {
     device: u64,
     inode: u64,
@@ -69,6 +74,34 @@ impl Title {
         let sources = sources.iter().map(Source::of).collect::<io::Result<_>>()?;
         Ok(serde_json::to_string(&plan).ok().map(|plan| Self { sources, plan }))
     }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(inode: u64, changed: i64, plan: &str) -> Self {
+        let source = Source { device: 1, inode, size: 100, changed: (changed, 0) };
+        Self { sources: vec![source], plan: plan.into() }
+    }
+
+    /// Whether it reads a file that the other one reads too, and that has changed since.
+    pub(crate) fn supersedes(&self, other: &Self) -> bool {
+        self.sources.iter().any(|ours| {
+            let same =
+                |theirs: &&Source| (theirs.device, theirs.inode) == (ours.device, ours.inode);
+            other.sources.iter().filter(same).any(|theirs| theirs != ours)
+        })
+    }
+}
+
+/// What goes back to one worker at the first segment, whoever has gone on with it: segments of one fit each
+/// other, and its init file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lineage(u64);
+
+impl Lineage {
+    /// One of its own.
+    pub(crate) fn new() -> Self {
+        // Of a process no two are alike, which is all that is asked for.
+        Self(RandomState::new().build_hasher().finish())
+    }
 }
 
 impl Source {
@@ -89,19 +122,25 @@ impl Source {
 pub(crate) struct Stage {
     /// The complete ones, from the output's first on.
     pub segments: Segments,
+    /// Indices of those that were written anew, each of which others had followed.
+    pub anew: Vec<usize>,
     /// As its own hook hears it.
     pub progress: Progress,
     /// Jellyfin has paused it.
     pub paused: bool,
     /// Nothing more comes: the film is over, and its playlist written.
     pub complete: bool,
+    /// Nothing more comes, since then: others may write into its folder.
+    pub over: Option<SystemTime>,
 }
 
 /// A production that can be followed.
 #[derive(Debug, Clone)]
 pub(crate) struct Production {
-    /// Whose it is.
-    pub stream: StreamId,
+    /// Whose it is; of what is kept, nobody's.
+    pub stream: Option<StreamId>,
+    /// What it goes back to.
+    pub lineage: Lineage,
     /// Where the segments are.
     pub folder: Arc<OwnedFd>,
     /// Under which names.
@@ -121,14 +160,14 @@ impl Sharing {
         self.productions.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Joins a production, or begins one with the segments that there are already.
+    /// Joins a production, or begins one with the segments that there are already, and what they go back to.
     pub(crate) fn join(
         &self,
         title: &Title,
         stream: StreamId,
         folder: &Arc<OwnedFd>,
         names: &HlsOutput,
-        segments: Segments,
+        (segments, lineage): (Segments, Option<Lineage>),
     ) -> Joined {
         let mut productions = self.lock();
         if let Some(production) = productions.get(title) {
@@ -137,8 +176,11 @@ impl Sharing {
         let first = names.start_number;
         let (sender, stage) = watch::channel(Stage { segments, ..Stage::default() });
         let (folder, names) = (Arc::clone(folder), names.clone());
-        productions.insert(title.clone(), Production { stream, folder, names, stage });
-        Joined::Offer(Offer { title: title.clone(), sharing: self.clone(), first, stage: sender })
+        let lineage = lineage.unwrap_or_else(Lineage::new);
+        let production = Production { stream: Some(stream), lineage, folder, names, stage };
+        productions.insert(title.clone(), production.clone());
+        let (title, sharing) = (title.clone(), self.clone());
+        Joined::Offer(Offer { title, sharing, first, stage: sender }, production)
     }
 }
 
@@ -147,8 +189,8 @@ impl Sharing {
 pub(crate) enum Joined {
     /// Somebody produces it.
     Production(Production),
-    /// Nobody did.
-    Offer(Offer),
+    /// Nobody did: he does from now on.
+    Offer(Offer, Production),
 }
 
 /// The producer's side.
@@ -166,7 +208,10 @@ impl Offer {
     pub(crate) fn segment_complete(&self, number: u64, complete: Complete) {
         let before = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.stage.send_modify(|stage| {
-            stage.segments.truncate(before);
+            if before < stage.segments.len() {
+                stage.anew.push(before);
+                stage.segments.truncate(before);
+            }
             stage.segments.push(complete.into());
         });
     }
@@ -187,6 +232,7 @@ impl Offer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
+        self.stage.send_modify(|stage| stage.over = Some(SystemTime::now()));
         self.sharing.lock().remove(&self.title);
     }
 }
@@ -232,7 +278,10 @@ mod tests {
         louder.audio = None;
         assert_ne!(first, title(&louder));
         std::fs::write(&film, "mlif").unwrap();
-        assert_ne!(first, title(&transcode("a", "00:00:06")));
+        let second = title(&transcode("a", "00:00:06"));
+        assert_ne!(first, second);
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert!(second.supersedes(&first) && !second.supersedes(&second));
 
         let mut event = transcode("a", "00:00:06");
         if let Output::Hls(output) = &mut event.output {
@@ -247,11 +296,10 @@ mod tests {
         let names = transcode("a", "00:00:06").output.hls().unwrap().clone();
         let sharing = Sharing::default();
         let folder = Arc::new(File::open("/").unwrap().into());
-        let join =
-            |stream| sharing.join(&title, StreamId(stream), &folder, &names, Segments::default());
-        let Joined::Offer(first) = join(1) else { panic!("nobody produced it") };
+        let join = |stream| sharing.join(&title, StreamId(stream), &folder, &names, <_>::default());
+        let Joined::Offer(first, _) = join(1) else { panic!("nobody produced it") };
         let Joined::Production(production) = join(2) else { panic!("it is produced") };
-        assert_eq!(production.stream, StreamId(1));
+        assert_eq!(production.stream, Some(StreamId(1)));
         let complete =
             |ticks| Complete { length: (ticks, 90_000), state: Some("s".into()), last: false };
         for (number, ticks) in [(2, 5), (3, 6), (4, 7), (3, 8)] {
@@ -260,8 +308,9 @@ mod tests {
         let segments = production.stage.borrow().segments.clone();
         let segments: Vec<Complete> = segments.each().map(Into::into).collect();
         assert_eq!(segments, [complete(5), complete(8)]);
+        assert_eq!(production.stage.borrow().anew, [1]);
         drop(first);
         assert!(production.stage.has_changed().is_err());
-        assert!(matches!(join(2), Joined::Offer(_)));
+        assert!(matches!(join(2), Joined::Offer(..)));
     }
 }

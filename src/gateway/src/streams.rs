@@ -132,8 +132,8 @@ pub(crate) struct Record {
     pub waits: bool,
     /// The disk of its output is full, and it waits for room.
     pub no_room: bool,
-    /// Whose segments it takes, if it has no worker of its own.
-    follows: Option<StreamId>,
+    /// It has no worker of its own: takes the segments of that stream, or kept ones.
+    follows: Option<Option<StreamId>>,
     horizon: watch::Sender<Option<Duration>>,
     /// Since when it has been held without a break, and what it had produced by then.
     held: Option<(Instant, Duration)>,
@@ -272,11 +272,11 @@ impl Record {
         });
     }
 
-    /// Takes the segments of another from now on.
-    pub(crate) fn follow(&mut self, producer: StreamId) {
+    /// Takes the segments of another from now on, or what is kept; `description` says which.
+    pub(crate) fn follow(&mut self, producer: Option<StreamId>, description: String) {
         self.follows = Some(producer);
         self.backend = Some("shared".into());
-        self.description = Some(format!("the segments of {producer}"));
+        self.description = Some(description);
         self.node = None;
         self.reason = None;
         // One that is paused stays so, whoever it follows.
@@ -300,7 +300,7 @@ impl Record {
     pub(crate) fn followed(&mut self) -> Option<(StreamId, Duration)> {
         let produced = Duration::from_micros(self.progress.position_us);
         let lead = self.lead();
-        self.follows.map(|producer| (producer, produced.saturating_sub(lead)))
+        self.follows?.map(|producer| (producer, produced.saturating_sub(lead)))
     }
 
     /// The stream as its scheduling sees it; `None` if it isn't there yet, or no longer, or has no

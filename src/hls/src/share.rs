@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ffmpeg_args::HlsOutput;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
@@ -49,16 +50,30 @@ impl Share {
         self.take(&self.theirs.segment_name(number), &name)
     }
 
-    /// Looks whether a complete segment is still there.
+    /// Looks whether a complete segment is still there; its size in bytes.
     ///
     /// # Errors
     /// Those of `fstatat(2)`; `NotFound` if it isn't there, or is empty.
-    pub fn look_for(&self, number: u64) -> io::Result<()> {
+    pub fn look_for(&self, number: u64) -> io::Result<u64> {
         let name = self.theirs.segment_name(number);
         match statat(self.from.directory(), &*name, AtFlags::SYMLINK_NOFOLLOW)?.st_size {
             0 => Err(io::ErrorKind::NotFound.into()),
-            _ => Ok(()),
+            size => Ok(size.unsigned_abs()),
         }
+    }
+
+    /// Whether a segment stands as it stood at `then`: neither written to nor replaced since.
+    ///
+    /// # Errors
+    /// Those of `fstatat(2)`.
+    pub fn stands_since(&self, number: u64, then: SystemTime) -> io::Result<bool> {
+        let name = self.theirs.segment_name(number);
+        let stat = statat(self.from.directory(), &*name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let then = then.duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Of renaming and of the content; the content's own can be set back.
+        let changed = (stat.st_ctime, u64::try_from(stat.st_ctime_nsec).unwrap_or(u64::MAX));
+        let seconds = i64::try_from(then.as_secs()).unwrap_or(i64::MAX);
+        Ok(changed <= (seconds, then.subsec_nanos().into()))
     }
 
     /// Takes the init file, if the container has one.
@@ -170,9 +185,10 @@ mod tests {
         assert_eq!(share.segment(6).unwrap_err().kind(), io::ErrorKind::NotFound);
         share.segment(7).unwrap_err();
         share.segment(8).unwrap_err();
-        assert!(
-            share.look_for(4).is_ok() && share.look_for(6).is_err() && share.look_for(8).is_err()
-        );
+        assert_eq!(share.look_for(4).unwrap(), 9);
+        assert!(share.look_for(6).is_err() && share.look_for(8).is_err());
+        assert!(share.stands_since(4, SystemTime::now()).unwrap());
+        assert!(!share.stands_since(4, UNIX_EPOCH).unwrap());
 
         assert_eq!(read(1, "b2-1.mp4"), b"init");
         assert_eq!(read(1, "b24.mp4"), b"segment 4");

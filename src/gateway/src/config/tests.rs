@@ -32,6 +32,7 @@ fn variables_win_over_the_file() {
             "RENDERGATE_MAX_STREAMS" => Some("7".into()),
             "RENDERGATE_LOG_FORMAT" => Some("json".into()),
             "RENDERGATE_ADMISSION" => Some("off".into()),
+            "RENDERGATE_CACHE_MB" => Some("0".into()),
             "RENDERGATE_HTTP" => Some(String::new()),
             "RENDERGATE_SANDBOX" => Some("required".into()),
             "RENDERGATE_SANDBOX_READ" => Some("/a:/b".into()),
@@ -44,6 +45,7 @@ fn variables_win_over_the_file() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.http.listen, "off");
     assert!(!config.admission.enabled);
+    assert_eq!(config.cache.megabytes, 0);
 }
 
 #[test]
@@ -62,6 +64,7 @@ fn wrong_values_say_what_is_allowed() {
         "admission.ffmpeg_niceness is 20, allowed is 0 to 19",
     );
     check("[admission]\ntarget_utilisation = 0", "admission.target_utilisation is 0");
+    check("[cache]\nfree_share = 1.0", "cache.free_share is 1, allowed is 0 to below 1");
     check("[worker]\nsandbox_read = ['fonts']", "worker.sandbox_read is fonts, allowed is abs");
     check("[worker]\nsandbox_write = ['/a:/b']", "without a colon");
     let wrong = Config::default()

@@ -30,7 +30,7 @@ pub(crate) async fn start<'a>(
     mut job: Job,
     arrived: Instant,
 ) -> Option<Stream<'a>> {
-    let Begun { offer, segments, accepted } =
+    let Begun { offer, segments, accepted, .. } =
         begin(context, &entry, &mut hook, &mut job, arrived).await?;
     let mut survival = Survival::of(&job.transcode);
     let mut told = Told::default();

@@ -57,6 +57,8 @@ struct Script {
     /// `cpu=MS`: asks how it is to be run, as one that can go in software alone, and takes so many
     /// milliseconds of the processor for each segment.
     cpu_ms: Option<u64>,
+    /// `size=N`: of a segment, in bytes; which one it is and whose is in them.
+    size: usize,
     /// `garbage`: sends bytes that are no frame.
     garbage: bool,
 }
@@ -85,6 +87,7 @@ impl Script {
                 "options" => script.options = true,
                 "mute-end" => script.mute_end = true,
                 "cpu" => script.cpu_ms = Some(value),
+                "size" => script.size = usize::try_from(value).expect("fits"),
                 "garbage" => script.garbage = true,
                 other => panic!("unknown word {other}"),
             }
@@ -365,7 +368,12 @@ impl Run {
         let tag = self.stream.writer_tag(std::process::id());
         let temporary = format!("{}.{tag}.tmp", self.name(number));
         let mut file = std::fs::File::from(self.create(&temporary));
-        file.write_all(b"half").expect("writes");
+        let mut content = b"half".to_vec();
+        if self.script.size > 0 {
+            content.extend(format!(" {number} of worker {}", self.own).bytes());
+            content.resize(self.script.size.max(content.len()), b'.');
+        }
+        file.write_all(&content).expect("writes");
         temporary
     }
 

@@ -44,6 +44,8 @@ pub fn rendergate() -> Command {
     }
     // All streams of these tests are of one film; sharing has a test of its own.
     command.env("RENDERGATE_SHARE", "off");
+    // So has keeping.
+    command.env("RENDERGATE_CACHE_MB", "0");
     command
 }
 
