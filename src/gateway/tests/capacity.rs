@@ -63,6 +63,9 @@ fn others_took(proc_root: &Path, seconds: f64) {
     fs::rename(written, proc_root.join("stat")).unwrap();
 }
 
+/// It makes nothing, so that nothing is learnt of it.
+const WAITING: &str = "options,every=600000";
+
 /// Which way a stream goes.
 fn option(hook: &mut Hook) -> String {
     let running = |message: &GatewayToHook| matches!(message, GatewayToHook::Running { .. });
@@ -81,14 +84,14 @@ fn streams_give_way_in_order_until_there_is_no_room() {
     let gateway = gateway(&costs().to_string(), "");
     let mut hooks = Vec::new();
     for expect in [0, 0, 1, 1, 2, 2, 3, 3, 4, 5] {
-        let mut hook = gateway.hook("options");
+        let mut hook = gateway.hook(WAITING);
         let said = option(&mut hook);
         let way = said.split(' ').next().unwrap();
         assert_eq!(way, format!("option-{expect}"), "{said}");
         assert_eq!(said.contains("video of /dev/dri/renderD200 is full"), expect != 0, "{said}");
         hooks.push(hook);
     }
-    let mut refused = gateway.hook("options");
+    let mut refused = gateway.hook(WAITING);
     refused.accepted();
     refused.steps_aside(19);
     let (fault, reason) = refused.failed();
@@ -109,11 +112,11 @@ fn streams_give_way_in_order_until_there_is_no_room() {
     let capacity = gateway.json("/v1/capacity");
     let processor = &capacity["devices"].as_array().unwrap()[0];
     assert_eq!((&processor["device"], &processor["streams"]), (&json!("processor"), &json!(2)));
-    assert_eq!(processor["streams_left"], 0);
+    assert_eq!(processor["streams_left"], 0, "{capacity}");
     // Whoever leaves makes room.
     drop(hooks.remove(0));
     until("there is room again", || {
-        let mut hook = gateway.hook("options");
+        let mut hook = gateway.hook(WAITING);
         hook.accepted();
         let back = match hook.next() {
             Some(GatewayToHook::Running { backend, .. }) => backend == "option-0",
@@ -129,7 +132,7 @@ fn streams_give_way_in_order_until_there_is_no_room() {
 #[test]
 fn what_others_take_leads_to_a_cheaper_way_and_to_no_refusal() {
     let gateway = gateway(&costs().to_string(), "");
-    let mut hooks: Vec<Hook> = (0..8).map(|_| gateway.hook("options")).collect();
+    let mut hooks: Vec<Hook> = (0..8).map(|_| gateway.hook(WAITING)).collect();
     hooks.iter_mut().for_each(|hook| _ = option(hook));
     let processor = || gateway.json("/v1/capacity")["devices"][0].clone();
     assert_eq!(processor()["engines"]["cpu"]["others"], Value::Null);
@@ -146,7 +149,7 @@ fn what_others_take_leads_to_a_cheaper_way_and_to_no_refusal() {
     let share = || processor()["engines"]["cpu"]["others"].as_f64().map(|others| others / cores);
     until("others have it all", || share().is_some_and(|share| share > 0.9));
     assert!(gateway.get("/metrics").contains("rendergate_capacity_others_ratio{device=\"proc"));
-    let said = option(&mut gateway.hook("options"));
+    let said = option(&mut gateway.hook(WAITING));
     assert_eq!(said.split(' ').next(), Some("option-5"), "{said}");
     drop(stop);
     machine.join().unwrap();
