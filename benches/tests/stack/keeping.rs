@@ -43,7 +43,7 @@ fn who_comes_later_has_what_was_made_and_goes_on_behind_it() {
         assert!(made < 29, "it was over before it was told to end");
         let made: Vec<_> = (0..made as i64).map(|n| fs::read(piece(&theirs, n)).unwrap()).collect();
         let workers = log().matches("running backend=").count();
-        let title = house.path("segments").join(format!("{:08x}", round + 1));
+        let title = house.path("rendergate-segments").join(format!("{:08x}", round + 1));
         wait_for("what is kept", PATIENCE, || {
             let lines = fs::read_to_string(title.join("log")).unwrap_or_default();
             lines.matches('\n').count() == made.len()

@@ -217,7 +217,7 @@ fn a_viewer_of_kept_segments_costs_the_gpu_nothing() {
     node.until("segments are kept", || node.log().contains("finished segments are kept"));
     node.plays(&film(), 0);
     let spent = node.codec_seconds();
-    let log = node.folder.path().join("segments/00000001/log");
+    let log = node.folder.path().join("rendergate-segments/00000001/log");
     node.until("all is kept", || {
         fs::read_to_string(&log).is_ok_and(|log| log.matches('\n').count() == SEGMENTS)
     });

@@ -106,6 +106,15 @@ impl Kept {
     }
 }
 
+/// What there is too little of.
+#[derive(Debug, Clone, Copy)]
+enum Lack {
+    /// Of what the cache may have.
+    Room,
+    /// Of the disk, by so many bytes.
+    Disk(u64),
+}
+
 /// A title stays on the disk while there is one.
 #[derive(Debug)]
 struct Reader {
@@ -162,24 +171,30 @@ impl Shared {
         self.tell();
     }
 
-    /// Why there is no room for so many bytes more.
-    fn lacks(&self, disk: &Disk, bytes: u64) -> io::Result<Option<&'static str>> {
+    /// What is in the way of so many bytes more.
+    fn lacks(&self, disk: &Disk, bytes: u64) -> io::Result<Option<Lack>> {
         let (kept, titles) = self.size();
-        let full = kept.saturating_add(bytes) > self.most || titles > MOST_TITLES;
-        Ok(match full {
-            true => Some("room"),
-            false => (!disk.has_room(bytes, self.free_share)?).then_some("disk"),
-        })
+        if kept.saturating_add(bytes) > self.most || titles > MOST_TITLES {
+            return Ok(Some(Lack::Room));
+        }
+        let missing = disk.lacks(bytes, self.free_share)?;
+        Ok((missing > 0).then_some(Lack::Disk(missing)))
     }
 
     /// Sees to it that there is room for so many bytes more; else why there is none. May wait for a disk.
     fn make_room(&self, disk: &Disk, bytes: u64) -> io::Result<Option<&'static str>> {
+        let mut freed = 0;
         loop {
             self.remove_gone(disk);
-            let Some(reason) = self.lacks(disk, bytes)? else { return Ok(None) };
-            if !self.lock().give_up_one() {
-                return Ok(Some(reason));
-            }
+            let reason = match self.lacks(disk, bytes)? {
+                None => return Ok(None),
+                Some(Lack::Room) => "room",
+                // Some file systems count what was removed as free only a while later.
+                Some(Lack::Disk(missing)) if freed >= missing => return Ok(Some("disk")),
+                Some(Lack::Disk(_)) => "disk",
+            };
+            let Some(given_up) = self.lock().give_up_one() else { return Ok(Some(reason)) };
+            freed += given_up;
             self.metrics.evicted(reason, 1);
         }
     }
@@ -204,11 +219,11 @@ impl Cache {
     ) -> prometheus::Result<(Self, Option<JoinHandle<()>>)> {
         let metrics = Metrics::new(registry)?;
         let settings = &config.cache;
-        if settings.megabytes == 0 || !config.streams.share {
-            return Ok((Self::default(), None));
-        }
         // Not beside the socket: what lies there is mostly in memory.
         let directory = settings.directory.clone().or_else(|| cache_directory(None, variable));
+        if settings.megabytes == 0 || !config.streams.share {
+            return Ok((Self::default(), directory.map(|at| tokio::spawn(clear(at)))));
+        }
         let Some(directory) = directory else {
             info!("no segments are kept: no directory for them can be written (cache.directory)");
             return Ok((Self::default(), None));
@@ -312,6 +327,16 @@ fn read(
     let (_closed, stage) = watch::channel(stage);
     let production = Production { stream: None, lineage, folder: Arc::new(folder), names, stage };
     Ok(Some((count, Kept { production, states: Arc::new((log, reader)) })))
+}
+
+/// Removes what was kept while that was wanted.
+async fn clear(directory: PathBuf) {
+    let cleared = spawn_blocking(move || Disk::clear(&directory)).await;
+    match cleared.map_err(io::Error::other).flatten() {
+        Ok(0) => {}
+        Ok(titles) => info!(titles, "nothing is to be kept: removed what was"),
+        Err(error) => warn!(%error, "can't remove what was kept"),
+    }
 }
 
 /// Takes the folder, and sees to what is in it until the gateway ends.

@@ -251,7 +251,7 @@ pub(crate) async fn wait_for_gpu(
     }
 }
 
-/// A gateway that has just begun doesn't know its GPUs yet. A stream that was on one is worth the wait
+/// A gateway that has just begun doesn't know its GPUs yet. A stream that is begun already is worth the wait
 /// for the first look.
 pub(crate) async fn wait_for_look(
     context: &Context,

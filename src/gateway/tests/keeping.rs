@@ -105,7 +105,7 @@ impl House {
 }
 
 fn titles(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("cache/segments")).unwrap();
+    let entries = fs::read_dir(folder.join("cache/rendergate-segments")).unwrap();
     let mut titles: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     titles.retain(|path| path.is_dir());
     titles.sort();

@@ -1,8 +1,8 @@
 //! The cache's folder: one folder for each title, and the lock of the gateway that has it.
 //!
 //! ```text
-//! segments/lock
-//! segments/0000002a/title.json   what it is; written first, and removed first
+//! rendergate-segments/lock
+//! rendergate-segments/0000002a/title.json   what it is; written first, and removed first
 //!                  /log          a line for each segment (super::log)
 //!                  /5.ts 6.ts …  and init.mp4, playlist.m3u8
 //! ```
@@ -23,14 +23,16 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, statvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use session::PROTOCOL;
+use tracing::warn;
 
 use super::index::Id;
 use crate::sharing::Title;
 
 /// Of the form of all files. What has another one goes.
 const VERSION: u32 = 1;
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
 const TITLE: &str = "title.json";
-const FOLDER: &str = "segments";
+const FOLDER: &str = "rendergate-segments";
 /// For its owner alone.
 const PRIVATE: u32 = 0o700;
 
@@ -40,6 +42,8 @@ struct Label {
     version: u32,
     /// Of the workers whose states are in the log: those of others can't be gone on with.
     protocol: u32,
+    /// Of the program: another one may have mended what its pictures look like.
+    release: String,
     title: Title,
 }
 
@@ -69,6 +73,13 @@ pub(super) fn names(title: &HlsOutput) -> HlsOutput {
         *init = "init.mp4".into();
     }
     names
+}
+
+/// Whether it is for a title that a gateway has half written or removed, or that is another one's; not one that
+/// can't be read just now.
+fn are_remains(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof, Unsupported};
+    matches!(error.kind(), NotFound | InvalidData | UnexpectedEof | Unsupported)
 }
 
 fn id_of(name: &str) -> Option<Id> {
@@ -103,6 +114,25 @@ impl Disk {
         self.root.join(format!("{id:08x}"))
     }
 
+    /// Removes all titles below that directory, if no other gateway has them; how many there were.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn clear(directory: &Path) -> io::Result<usize> {
+        if !directory.join(FOLDER).is_dir() {
+            return Ok(0);
+        }
+        let Some(disk) = Self::take(directory)? else { return Ok(0) };
+        let mut count = 0;
+        for entry in fs::read_dir(&disk.root)? {
+            if let Some(id) = entry?.file_name().to_str().and_then(id_of) {
+                disk.remove(id)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
     /// What a gateway before has left that this one can use; the rest is removed.
     ///
     /// # Errors
@@ -114,7 +144,12 @@ impl Disk {
             let Some(id) = name.to_str().and_then(id_of) else { continue };
             match self.look(id) {
                 Ok(found) => all.push(found),
-                Err(_) => self.remove(id)?,
+                Err(error) if are_remains(&error) => {
+                    if let Err(error) = self.remove(id) {
+                        warn!(%error, id, "can't remove kept segments that are of no use");
+                    }
+                }
+                Err(error) => warn!(%error, id, "kept segments can't be read; left alone"),
             }
         }
         Ok(all)
@@ -123,7 +158,7 @@ impl Disk {
     fn look(&self, id: Id) -> io::Result<Found> {
         let path = self.path(id);
         let label: Label = serde_json::from_slice(&fs::read(path.join(TITLE))?)?;
-        if (label.version, label.protocol) != (VERSION, PROTOCOL) {
+        if (label.version, label.protocol, &*label.release) != (VERSION, PROTOCOL, RELEASE) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let (mut bytes, mut used) = (0, SystemTime::UNIX_EPOCH);
@@ -147,7 +182,8 @@ impl Disk {
     pub(super) fn create(&self, id: Id, title: &Title) -> io::Result<()> {
         let path = self.path(id);
         DirBuilder::new().mode(PRIVATE).create(&path)?;
-        let label = Label { version: VERSION, protocol: PROTOCOL, title: title.clone() };
+        let (title, release) = (title.clone(), RELEASE.to_owned());
+        let label = Label { version: VERSION, protocol: PROTOCOL, release, title };
         let temporary = path.join("title.json.tmp");
         let written = File::create(&temporary)
             .and_then(|mut file| file.write_all(&serde_json::to_vec(&label)?))
@@ -188,15 +224,15 @@ impl Disk {
         }
     }
 
-    /// Whether this share of the disk is still free when so many bytes more are taken.
+    /// How many bytes there are too few for this share of the disk to be free when so many more are taken.
     ///
     /// # Errors
     /// That of `statvfs(3)`.
-    pub(super) fn has_room(&self, bytes: u64, share: f64) -> io::Result<bool> {
+    pub(super) fn lacks(&self, bytes: u64, share: f64) -> io::Result<u64> {
         let stat = statvfs(&self.root)?;
         let [size, free] =
             [stat.f_blocks, stat.f_bavail].map(|blocks| blocks as f64 * stat.f_frsize as f64);
-        Ok(free - bytes as f64 >= size * share)
+        Ok((size * share + bytes as f64 - free).max(0.0).ceil() as u64)
     }
 }
 
@@ -221,7 +257,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::take(directory.path()).unwrap().unwrap();
         let title = Title::for_tests(7, 1, "plan");
-        for id in 1..=4 {
+        for id in 1..=6 {
             disk.create(id, &title).unwrap();
             fs::write(disk.path(id).join("5.ts"), [0; 1000]).unwrap();
         }
@@ -232,6 +268,13 @@ mod tests {
         assert_ne!(label, older);
         fs::write(disk.path(3).join(TITLE), older).unwrap();
         disk.remove(4).unwrap();
+        let release = format!("\"release\":\"{RELEASE}\"");
+        let older = label.replace(&release, "\"release\":\"0.0.9\"");
+        assert_ne!(label, older);
+        fs::write(disk.path(5).join(TITLE), older).unwrap();
+        // This one can't be read, which may pass.
+        fs::remove_file(disk.path(6).join(TITLE)).unwrap();
+        fs::create_dir(disk.path(6).join(TITLE)).unwrap();
         // Somebody else's.
         for name in ["2a", "film.mkv", "0000002A"] {
             fs::create_dir(disk.root().join(name)).unwrap();
@@ -244,15 +287,25 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        assert_eq!(left, ["00000001", "0000002A", "2a", "film.mkv", "lock"]);
+        assert_eq!(left, ["00000001", "00000006", "0000002A", "2a", "film.mkv", "lock"]);
+        assert_eq!(Disk::clear(directory.path()).unwrap(), 0, "a gateway has them");
+        fs::remove_dir(disk.path(6).join(TITLE)).unwrap();
+        let root = disk.root().to_owned();
+        drop(disk);
+        assert_eq!(Disk::clear(directory.path()).unwrap(), 2);
+        assert_eq!(fs::read_dir(root).unwrap().count(), 4);
+        assert_eq!(Disk::clear(&directory.path().join("nowhere")).unwrap(), 0);
     }
 
     #[test]
     fn a_share_of_the_disk_is_left() {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::take(directory.path()).unwrap().unwrap();
-        assert!(disk.has_room(0, 0.0).unwrap());
-        assert!(!disk.has_room(0, 0.999_999).unwrap());
-        assert!(!disk.has_room(u64::MAX, 0.0).unwrap());
+        assert_eq!(disk.lacks(0, 0.0).unwrap(), 0);
+        let all_but_little = disk.lacks(0, 0.999_999).unwrap();
+        assert!(all_but_little > 0);
+        // Others write to it meanwhile, but not as much.
+        let more = disk.lacks(1 << 40, 0.999_999).unwrap();
+        assert!(more.abs_diff(all_but_little + (1 << 40)) < 1 << 39);
     }
 }

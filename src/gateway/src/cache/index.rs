@@ -134,17 +134,13 @@ impl Index {
         stale.map(|entry| entry.gone = true).count()
     }
 
-    /// Marks what was used longest ago of what nobody uses now; whether there was any.
-    pub(super) fn give_up_one(&mut self) -> bool {
+    /// Marks what was used longest ago of what nobody uses now; its size in bytes.
+    pub(super) fn give_up_one(&mut self) -> Option<u64> {
         let entries = self.entries.values_mut();
         let idle = entries.filter(|entry| !entry.gone && entry.readers == 0 && !entry.grows);
-        match idle.min_by_key(|entry| entry.used) {
-            Some(entry) => {
-                entry.gone = true;
-                true
-            }
-            None => false,
-        }
+        let oldest = idle.min_by_key(|entry| entry.used)?;
+        oldest.gone = true;
+        Some(oldest.bytes)
     }
 
     /// One that is gone and that nobody uses. Whoever asks takes it from the disk.
@@ -195,11 +191,11 @@ mod tests {
         index.hold(5, at(40));
         index.let_go(5);
         let gone = |index: &mut Index| {
-            assert!(index.give_up_one());
+            assert!(index.give_up_one().is_some());
             index.take_gone().unwrap()
         };
         assert_eq!([gone(&mut index), gone(&mut index), gone(&mut index)], [9, 3, 5]);
-        assert!(!index.give_up_one());
+        assert_eq!(index.give_up_one(), None);
         assert_eq!((index.bytes(), index.titles()), (0, 0));
     }
 
@@ -210,9 +206,9 @@ mod tests {
         let lineage = index.entries[&9].lineage;
         assert_eq!(index.go_on(&title("9"), lineage), Some(9));
         assert_eq!(index.go_on(&title("3"), lineage), None);
-        assert!(index.give_up_one());
+        assert!(index.give_up_one().is_some());
         assert_eq!(index.take_gone(), Some(3));
-        assert!(!index.give_up_one());
+        assert_eq!(index.give_up_one(), None);
         // Nobody finds it, and it stands.
         index.mark_gone(5);
         assert_eq!((index.find(&title("5")), index.take_gone(), index.bytes()), (None, None, 200));

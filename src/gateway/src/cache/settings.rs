@@ -13,7 +13,7 @@ pub const DEFAULT_FREE_SHARE: f64 = 0.1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// Where finished segments are kept, in a folder `segments`. Unset: in `$CACHE_DIRECTORY`,
+    /// Where finished segments are kept, in a folder `rendergate-segments`. Unset: in `$CACHE_DIRECTORY`,
     /// `$XDG_CACHE_HOME/rendergate` or `~/.cache/rendergate`, the first that can be written.
     pub directory: Option<PathBuf>,
     /// As many are kept, in millions of bytes; 0 keeps none.

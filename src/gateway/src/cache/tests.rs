@@ -88,7 +88,7 @@ impl Stage {
     async fn keeps(&self, contents: &[&str]) -> PathBuf {
         let folder = || {
             let id = self.shared().lock().find(&self.title)?;
-            Some(self.kept.path().join(format!("segments/{id:08x}")))
+            Some(self.kept.path().join(format!("rendergate-segments/{id:08x}")))
         };
         let is = |folder: &Path, index: usize, content: &str| {
             let path = folder.join(format!("{}.mp4", index + 5));

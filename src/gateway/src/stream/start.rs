@@ -15,10 +15,10 @@ use crate::follow::{Begun, begin};
 use crate::gateway::{Context, Phase};
 use crate::streams::{Entry, State};
 use crate::survival::{Survival, Told};
-use crate::taking::{Waited, decline, is_sent_on, take, wait_for_look};
+use crate::taking::{Waited, decline, is_sent_on, take, wait_for_gpu, wait_for_look};
 
-/// How long a stream that another gateway has begun waits for a worker at most: this one may just have been
-/// started, without a warm one, and many come at once. There is no real ffmpeg that would be faster. How long
+/// How long a stream that is begun already waits for a worker at most: this gateway may just have been started,
+/// without a warm one, and many come at once. There is no real ffmpeg that would be faster. How long
 /// is too long is its hook's to say, which hangs up then: fifteen seconds, unless it was told otherwise.
 const COLD_START: Duration = Duration::from_secs(600);
 
@@ -52,20 +52,21 @@ pub(crate) async fn start<'a>(
         told = Told::of_another(takeover);
         receive(&entry, &mut job, takeover).await;
         survival.takes_over(takeover.resumption.clone());
-        if let Err(waited) = wait_for_look(context, &entry, &mut hook, &job).await {
-            let standing = Standing::TakenOver;
-            let segments = told.segments();
-            turned_away(context, &entry, &mut hook, &job, waited, standing, segments).await;
-            return None;
-        }
     }
     let accept = duration(context.config.streams.accept_seconds);
-    let until = match &takeover {
-        Some(_) => Instant::now() + accept.max(COLD_START),
-        None if accepted => Instant::now() + accept,
-        None => arrived + accept,
+    let until = match accepted {
+        _ if told.has_committed() => Instant::now() + accept.max(COLD_START),
+        true => Instant::now() + accept,
+        false => arrived + accept,
     };
-    let taken = take(context, &entry, &mut hook, &job, &survival, until).await;
+    let waited = match told.has_committed() {
+        true => wait_for_gpus(context, &entry, &mut hook, &job, &survival).await,
+        false => Ok(()),
+    };
+    let taken = match waited {
+        Ok(()) => take(context, &entry, &mut hook, &job, &survival, until).await,
+        Err(waited) => Err(waited),
+    };
     match taken {
         Ok((worker, allowance)) => {
             if takeover.is_some() {
@@ -118,6 +119,18 @@ pub(crate) async fn start<'a>(
             None
         }
     }
+}
+
+/// Waits for the GPUs that a stream which has begun may need, as far as this gateway doesn't know them yet.
+async fn wait_for_gpus(
+    context: &Context,
+    entry: &Entry,
+    hook: &mut Connection,
+    job: &Job,
+    survival: &Survival,
+) -> Result<(), Waited> {
+    wait_for_look(context, entry, hook, job).await?;
+    wait_for_gpu(context, entry, hook, job, survival).await
 }
 
 /// What a stream without a worker is to its hook.
