@@ -1,6 +1,7 @@
 //! The test stand of the worker: [`Run`] gives the shipped worker a plan and listens to the end as a
-//! gateway would, [`output`] looks at what it wrote, [`line`] has the command lines of the corpus
-//! and [`clip`] makes the films. The worker's own tests and the suite on GPUs both stand on it.
+//! gateway would, [`output`] looks at what it wrote, [`reference`] keeps what ffmpeg makes of the same,
+//! [`line`] has the command lines of the corpus and [`clip`] makes the films. The worker's own tests and the
+//! suite on GPUs both stand on it.
 //!
 //! Invariant: what is judged is the program that ships, in a process of its own. Nothing of the
 //! worker is linked.
@@ -11,6 +12,7 @@ pub mod disk;
 pub mod gpu;
 pub mod line;
 pub mod output;
+pub mod reference;
 mod run;
 
 pub use run::{Report, Run, pause};

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use ffmpeg_args::{Container, Transcode};
 
+use crate::reference::said;
+
 /// A packet of a segment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packet {
@@ -50,6 +52,8 @@ pub struct Output {
     pub whole: PathBuf,
     /// Of fragmented MP4.
     pub init: Option<Vec<u8>>,
+    /// The shape of pixels and the colours, as [`looks`] has them.
+    pub looks: (f64, String),
 }
 
 impl Output {
@@ -77,14 +81,18 @@ impl Output {
             bytes.extend(std::fs::read(directory.join(name)).unwrap());
             ends.push(bytes.len() as u64);
         }
-        std::fs::write(&whole, bytes).unwrap();
+        // Another test may be reading it: ffmpeg's is kept.
+        if std::fs::read(&whole).ok().as_ref() != Some(&bytes) {
+            std::fs::write(&whole, bytes).unwrap();
+        }
         let mut segments: Vec<Segment> =
             names.into_iter().map(|(_, name)| Segment { packets: Vec::new(), name }).collect();
-        for (packet, position) in packets(directory, &whole) {
+        let (packets, looks) = packets(&whole);
+        for (packet, position) in packets {
             let number = ends.partition_point(|end| *end <= position);
             segments[number.min(ends.len() - 1)].packets.push(packet);
         }
-        Self { segments, whole, init }
+        Self { segments, whole, init, looks }
     }
 
     /// How many packets of picture or sound there are.
@@ -108,7 +116,7 @@ impl Output {
             "-v", "fatal", "-nostdin", "-i", whole, "-map", "0:v", "-c", "copy", "-f", format,
             "pipe:1",
         ];
-        let data = capture("ffmpeg", &arguments);
+        let data = said("ffmpeg", &arguments, &self.whole);
         let mut pictures: Vec<Vec<(u8, Vec<u8>)>> = Vec::new();
         let mut sliced = true;
         for unit in split_units(&data) {
@@ -146,33 +154,27 @@ pub fn capture(program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Packets and where in the file they lie. What ffprobe says is kept beside the file.
-fn packets(directory: &Path, whole: &Path) -> Vec<(Packet, u64)> {
-    let kept = directory.join("packets-with-sizes.csv");
-    let text = std::fs::read_to_string(&kept).unwrap_or_else(|_| {
-        let entries = "packet=codec_type,pts_time,dts_time,size,pos,flags";
-        let whole = whole.to_str().unwrap();
-        let text =
-            capture("ffprobe", &["-v", "fatal", "-show_entries", entries, "-of", "csv=p=0", whole]);
-        std::fs::write(kept, &text).unwrap();
-        String::from_utf8(text).unwrap()
-    });
+/// Packets and where in the file they lie; and how its picture looks.
+fn packets(whole: &Path) -> (Vec<(Packet, u64)>, (f64, String)) {
+    let entries = format!("packet=codec_type,pts_time,dts_time,size,pos,flags:{LOOKS}");
+    let path = whole.to_str().unwrap();
+    let arguments = ["-v", "fatal", "-show_entries", &entries, "-of", "csv", path];
+    let text = String::from_utf8(said("ffprobe", &arguments, whole)).unwrap();
     // Of several frames of sound in one packet of MPEG-TS only the first has a position.
     let mut last = [0, 0];
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.split(',');
-            let kind = fields.next()?;
-            let pts: f64 = fields.next()?.parse().ok()?;
-            let dts = fields.next()?.parse().unwrap_or(pts);
-            let bytes = fields.next()?.parse().ok()?;
-            let last = &mut last[usize::from(kind == "video")];
-            let position = fields.next()?.parse().unwrap_or(*last);
-            *last = position;
-            let key = fields.next()?.starts_with('K');
-            Some((Packet { video: kind == "video", pts, dts, bytes, key }, position))
-        })
-        .collect()
+    let packets = text.lines().filter_map(|line| {
+        let mut fields = line.strip_prefix("packet,")?.split(',');
+        let kind = fields.next()?;
+        let pts: f64 = fields.next()?.parse().ok()?;
+        let dts = fields.next()?.parse().unwrap_or(pts);
+        let bytes = fields.next()?.parse().ok()?;
+        let last = &mut last[usize::from(kind == "video")];
+        let position = fields.next()?.parse().unwrap_or(*last);
+        *last = position;
+        let key = fields.next()?.starts_with('K');
+        Some((Packet { video: kind == "video", pts, dts, bytes, key }, position))
+    });
+    (packets.collect(), looks_in(&text))
 }
 
 fn split_units(data: &[u8]) -> Vec<&[u8]> {
@@ -203,23 +205,28 @@ pub fn encoder_settings(units: &[(u8, Vec<u8>)]) -> Option<String> {
     Some(String::from_utf8_lossy(&unit[..end]).into_owned())
 }
 
+/// What ffprobe is asked of a stream's looks.
+const LOOKS: &str =
+    "stream=codec_type,sample_aspect_ratio,color_space,color_transfer,color_primaries";
+
 /// The shape of pixels, width by height, and primaries, transfer and matrix as ffprobe names them.
 ///
 /// # Panics
 /// If ffprobe fails.
 pub fn looks(whole: &Path) -> (f64, String) {
-    let entries = "stream=sample_aspect_ratio,color_space,color_transfer,color_primaries";
-    let arguments = ["-v", "error", "-select_streams", "v:0", "-show_entries", entries];
-    let rest = ["-of", "default=nw=1:nk=0", whole.to_str().unwrap()];
-    let text = String::from_utf8(capture("ffprobe", &[&arguments[..], &rest].concat())).unwrap();
-    let field = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or("N/A")
-    };
-    let shape = field("sample_aspect_ratio")
+    let arguments = ["-v", "error", "-show_entries", LOOKS, "-of", "csv", whole.to_str().unwrap()];
+    looks_in(&String::from_utf8(said("ffprobe", &arguments, whole)).unwrap())
+}
+
+/// The same from what ffprobe has said.
+fn looks_in(text: &str) -> (f64, String) {
+    let video = text.lines().find_map(|line| line.split_once("stream,video,"));
+    let fields: Vec<&str> = video.iter().flat_map(|(_, fields)| fields.split(',')).collect();
+    let field = |number: usize| fields.get(number).copied().unwrap_or("N/A");
+    let shape = field(0)
         .split_once(':')
         .and_then(|(width, height)| Some(width.parse::<f64>().ok()? / height.parse::<f64>().ok()?));
-    let colours = ["color_primaries", "color_transfer", "color_space"].map(field).join(" ");
-    (shape.unwrap_or(1.0), colours)
+    (shape.unwrap_or(1.0), [field(3), field(2), field(1)].join(" "))
 }
 
 /// Structural similarity of the worst and the average picture, frame by frame in order, and how many
@@ -277,7 +284,7 @@ pub fn samples(path: &Path) -> Vec<f32> {
 fn decoded(path: &Path, rate: &[&str]) -> Vec<f32> {
     let input = ["-v", "fatal", "-nostdin", "-i", path.to_str().unwrap(), "-map", "0:a:0"];
     let output = ["-ac", "1", "-f", "s16le", "pipe:1"];
-    let data = capture("ffmpeg", &[&input[..], rate, &output].concat());
+    let data = said("ffmpeg", &[&input[..], rate, &output].concat(), path);
     data.chunks_exact(2).map(|bytes| f32::from(i16::from_le_bytes([bytes[0], bytes[1]]))).collect()
 }
 

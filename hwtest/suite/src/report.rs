@@ -1,7 +1,7 @@
 //! What came of the rows: `report.json` for programs, `report.md` for people.
 //!
-//! Invariant: every row that was to be run is in it, with where it ran; there is no way to say that
-//! one was left out.
+//! Invariant: every row that was to be run is in it, with where it ran, and how many rows there are; there
+//! is no way to say that one was left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use stand::gpu::{Kind, TestGpu};
 
 /// Number of the form of `report.json`; a reader that knows another can't read it.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,9 @@ pub struct Report {
     pub gpu: Gpu,
     /// Whether every row has passed.
     pub passed: bool,
-    /// In the order of the tables.
+    /// How many rows there are. Fewer were run if only some were asked for.
+    pub all: usize,
+    /// Those that were run, in the order of the tables.
     pub rows: Vec<Row>,
 }
 
@@ -90,8 +92,8 @@ impl Row {
 }
 
 impl Report {
-    /// Of these rows, on the GPU under test.
-    pub fn new(gpu: &TestGpu, rows: Vec<Row>) -> Self {
+    /// Of these rows out of so many, on the GPU under test.
+    pub fn new(gpu: &TestGpu, all: usize, rows: Vec<Row>) -> Self {
         let node = &gpu.report.node;
         let probe = gpu.report.probe.as_ref();
         let pci = node.pci.as_ref();
@@ -108,6 +110,7 @@ impl Report {
                 gstreamer: probe.map(|probe| probe.gstreamer.clone()),
             },
             passed: rows.iter().all(Row::passed),
+            all,
             rows,
         }
     }
@@ -136,7 +139,11 @@ impl Report {
             );
         }
         let failed = self.rows.iter().filter(|row| !row.passed()).count();
-        let _ = writeln!(text, "**{} rows, {failed} failed.**", self.rows.len());
+        let run = match self.rows.len() {
+            run if run == self.all => format!("{run}"),
+            run => format!("{run} of {}", self.all),
+        };
+        let _ = writeln!(text, "**{run} rows, {failed} failed.**");
         let mut table = "";
         for row in &self.rows {
             if row.table != table {
@@ -219,6 +226,7 @@ mod tests {
                 gstreamer: Some("1.22.0".into()),
             },
             passed: row.passed(),
+            all: 1,
             rows: vec![row],
         }
     }
@@ -233,6 +241,8 @@ mod tests {
         assert!(text.contains("**virtual**"), "{text}");
         let text = report(&[]).markdown();
         assert!(text.contains("| pass |") && !text.contains("FAIL"), "{text}");
+        let text = Report { all: 222, ..report(&[]) }.markdown();
+        assert!(text.contains("**1 of 222 rows, 0 failed.**"), "{text}");
     }
 
     #[test]

@@ -6,18 +6,15 @@
 
 mod support;
 
-use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
-use std::hash::{Hash, Hasher};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
 use ffmpeg_args::{AudioAction, AudioCodec, Transcode, VideoAction, VideoCodec};
 use session::{Ending, Fault};
 use support::line::Line;
 use support::output::{self, Output};
 use support::sources::source;
-use support::{Run, gpu};
+use support::{Run, gpu, reference};
 
 /// Rounding of timestamps: two ticks of Matroska's milliseconds.
 const ROUNDING: f64 = 0.0021;
@@ -30,42 +27,28 @@ const SOUND_FRAME: f64 = 0.032;
 /// FLAC's, 4608 samples.
 const FLAC_FRAME: f64 = 0.1;
 
-/// ffmpeg's output for a command, kept between runs of the tests.
-fn reference(line: &Line, plan: impl Fn(&Path) -> Transcode) -> (Output, Option<String>) {
-    let mut hasher = DefaultHasher::new();
-    line.0.hash(&mut hasher);
+/// ffmpeg's output for a command that reads these files.
+fn reference(
+    line: &Line,
+    reads: &[&Path],
+    plan: impl Fn(&Path) -> Transcode,
+) -> (Output, Option<String>) {
+    let mut command = line.clone().in_software();
     // The GPU's encoders make no B-frames, which would move ffmpeg's decoding times.
-    let no_b_frames = gpu::under_test().is_some_and(gpu::TestGpu::encodes) && line.encodes_video();
-    no_b_frames.hash(&mut hasher);
-    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("references");
-    let kept = store.join(format!("{:016x}", hasher.finish()));
-    if !kept.exists() {
-        std::fs::create_dir_all(&store).unwrap();
-        let making = tempfile::tempdir_in(&store).unwrap();
-        let mut command = line.clone().writing(making.path()).in_software();
-        if no_b_frames {
-            command.set_before("-bf", "0", "-f");
-        }
-        let result = Command::new("ffmpeg").args(&command.0).output().unwrap();
-        assert!(
-            result.status.success(),
-            "ffmpeg {}\n{}",
-            command.0.join(" "),
-            String::from_utf8_lossy(&result.stderr)
-        );
-        // Another process may have been faster.
-        let _ = std::fs::rename(making.keep(), &kept);
+    if gpu::under_test().is_some_and(gpu::TestGpu::encodes) && line.encodes_video() {
+        command.set_before("-bf", "0", "-f");
     }
-    let output = Output::read(&kept, &plan(&kept));
-    let account = kept.join("settings.txt");
-    let settings = std::fs::read_to_string(&account).unwrap_or_else(|_| {
-        let h264 = line.value("-codec:v:0").is_some_and(|codec| codec.contains("264"));
-        let pictures = if h264 { output.pictures(false) } else { Vec::new() };
-        let settings = pictures.first().and_then(|units| output::encoder_settings(units));
-        std::fs::write(account, settings.as_deref().unwrap_or_default()).unwrap();
-        settings.unwrap_or_default()
+    let kept = reference::folder(&command.0, reads, |directory| {
+        let command = command.clone().writing(directory);
+        let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
+        output::capture("ffmpeg", &words);
+        Output::read(directory, &plan(directory));
     });
-    (output, Some(settings).filter(|settings| !settings.is_empty()))
+    let output = Output::read(&kept, &plan(&kept));
+    let h264 = line.value("-codec:v:0").is_some_and(|codec| codec.contains("264"));
+    let pictures = if h264 { output.pictures(false) } else { Vec::new() };
+    let settings = pictures.first().and_then(|units| output::encoder_settings(units));
+    (output, settings)
 }
 
 struct Case {
@@ -83,8 +66,12 @@ struct Case {
 }
 
 fn run(clip: &str, corpus: &str, edits: &str) -> Case {
+    let mut reads = vec![source(clip)];
     let edits = edits.split_whitespace().map(|edit| match edit.strip_prefix("second=") {
-        Some(name) => format!("second={}", source(name).display()),
+        Some(name) => {
+            reads.push(source(name));
+            format!("second={}", source(name).display())
+        }
         None => edit.to_owned(),
     });
     let edits: Vec<String> = edits.collect();
@@ -92,9 +79,11 @@ fn run(clip: &str, corpus: &str, edits: &str) -> Case {
         .reading(&source(clip))
         .writing(Path::new("/out"))
         .edited(&edits.join(" "));
-    let (theirs, settings) = reference(&line, |directory| line.clone().writing(directory).plan());
+    let reads: Vec<&Path> = reads.iter().map(PathBuf::as_path).collect();
+    let plan = |directory: &Path| line.clone().writing(directory).plan();
+    let (theirs, settings) = reference(&line, &reads, plan);
     let directory = tempfile::tempdir().unwrap();
-    let plan = line.clone().writing(directory.path()).plan();
+    let plan = plan(directory.path());
     let report = Run::start(&plan).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
     // One that only decodes does so for what the container tells enough of.
@@ -216,7 +205,7 @@ impl Case {
             }
         }
         if self.codec().is_some() {
-            let (a, b) = (output::looks(&self.ours.whole), output::looks(&self.theirs.whole));
+            let (a, b) = (&self.ours.looks, &self.theirs.looks);
             // Even sizes bend the shape a little, and not all say so.
             if (a.0 / b.0 - 1.0).abs() > 0.01 || b.1.contains("bt709") && a.1 != b.1 {
                 let _ = writeln!(found, "shape and colours {a:?}, ffmpeg {b:?}");
@@ -320,139 +309,156 @@ fn check(clip: &str, corpus: &str, edits: &str) {
 
 macro_rules! cases {
     ($($name:ident: $clip:literal, $corpus:literal, $edits:literal;)*) => {
-        $(#[test] fn $name() { check($clip, $corpus, $edits); })*
+        $(#[test] fn $name() { super::check($clip, $corpus, $edits); })*
     };
 }
 
 // 015, 016 and 060: VA-API; 022 and 023: QSV; 028 and 029: software; 064: VA-API decoder, x264;
 // 040 and 042: copies; 069: sound only.
-cases! {
-    // Frame rates, containers, seeks.
-    film:                     "film.mkv", "015", "";
-    film_grid_of_3003:        "film.mkv", "015", "ss=3.003";
-    film_second_segment:      "film.mkv", "015", "ss=6.006";
-    film_between_keyframes:   "film.mkv", "028", "ss=4.321";
-    film_ts:                  "film.ts", "028", "";
-    film_mp4:                 "film.mp4", "028", "";
-    film_mp4_seek:            "film.mp4", "028", "ss=6.006";
-    film_last_segment:        "film.mkv", "015", "ss=12";
-    pal:                      "pal.mkv", "028", "";
-    pal_at_keyframe:          "pal.mp4", "028", "ss=6";
-    ntsc:                     "ntsc.mkv", "028", "";
-    ntsc_seek:                "ntsc.mp4", "028", "ss=6.006";
-    fifty_seek:               "fifty.mkv", "028", "ss=3";
-    fifty_ts:                 "fifty.ts", "028", "";
-    sixty:                    "sixty.mp4", "028", "";
-    sixty_seek:               "sixty.mkv", "028", "ss=3";
-    // HDR that nobody maps, said to be BT.709: no value changes.
-    pq_untouched:             "pq.mkv", "028", "";
-    pq_untouched_seek:        "pq.mkv", "015", "ss=3";
-    // Turned for display.
-    turned_90:                "turned90.mp4", "028", "";
-    turned_180:               "turned180.mp4", "028", "ss=6";
-    turned_270:               "turned270.mp4", "028", "";
-    turned_and_fitted:        "turned90.mp4", "028", "ss=3 -vf=scale=trunc(min(max(iw\\,ih*a)\\,min(160\\,320*a))/2)*2:trunc(min(max(iw/a\\,ih)\\,min(160/a\\,320))/2)*2,format=yuv420p";
-    // Variable frame rates.
-    dropped_mkv:              "dropped.mkv", "015", "";
-    dropped_mp4:              "dropped.mp4", "015", "";
-    dropped_seek:             "dropped.mkv", "015", "ss=6";
-    jitter_mkv:               "jitter.mkv", "015", "";
-    jitter_mp4:               "jitter.mp4", "015", "";
-    hole_mkv:                 "hole.mkv", "015", "";
-    hole_mp4:                 "hole.mp4", "015", "ss=3";
-    switch_mkv:               "switch.mkv", "015", "";
-    switch_mp4:               "switch.mp4", "015", "";
-    // Time that doesn't begin at zero, edit lists.
-    late_mkv:                 "late.mkv", "015", "";
-    late_mkv_seek:            "late.mkv", "015", "ss=3";
-    late_mkv_from_zero:       "late.mkv", "015", "ss=3 -start_at_zero";
-    late_mp4:                 "late.mp4", "015", "";
-    late_mp4_seek:            "late.mp4", "015", "ss=3";
-    late_mp4_from_zero:       "late.mp4", "015", "-start_at_zero";
-    late_ts:                  "late.ts", "015", "";
-    late_ts_from_zero:        "late.ts", "015", "-start_at_zero";
-    // Not from the very beginning: ffmpeg 5.1 keeps the priming there, later ones and Rendergate don't.
-    primed:                   "primed.mkv", "015", "ss=0.5";
-    primed_seek:              "primed.mkv", "015", "ss=6";
-    primed_from_zero:         "primed.mkv", "015", "ss=3 -start_at_zero";
-    primed_copied:            "primed.mkv", "042", "-codec:a:0=copy -ac= -ab=";
-    primed_copied_seek:       "primed.mkv", "042", "ss=6.5 -codec:a:0=copy -ac= -ab= -noaccurate_seek";
-    // Pictures that lean on what lies before a keyframe.
-    open_gop:                 "opengop.mkv", "015", "";
-    open_gop_at_keyframe:     "opengop.mkv", "015", "ss=6.006";
-    open_gop_between:         "opengop.mkv", "015", "ss=7.1";
-    open_gop_mp4:             "opengop.mp4", "015", "ss=6.006";
-    // Fields.
-    interlaced_frames:        "interlaced.ts", "029", "-vf=yadif=0:-1:0,format=yuv420p";
-    interlaced_fields:        "interlaced.ts", "029", "";
-    interlaced_hardware:      "interlaced.ts", "060", "";
-    interlaced_mkv:           "interlaced.mkv", "060", "ss=6";
-    anamorphic:               "wide.mkv", "015", "";
-    anamorphic_to_hevc:       "wide.mkv", "015", "fmp4 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
-    // Codecs of the source.
-    hevc:                     "hevc.mkv", "015", "";
-    hevc_mp4_seek:            "hevc.mp4", "015", "ss=6.006";
-    hevc_ten_bits:            "hevc10.mkv", "028", "ss=3";
-    vp9:                      "vp9.webm", "015", "";
-    vp9_seek:                 "vp9.webm", "015", "ss=6";
-    mpeg2_ts:                 "mpeg2.ts", "015", "";
-    mpeg2_mkv_seek:           "mpeg2.mkv", "015", "ss=3";
-    // Sound.
-    surround_to_stereo:       "surround.mkv", "015", "-af=";
-    surround_to_stereo_seek:  "surround.mkv", "015", "ss=6.006";
-    surround_kept:            "surround.mp4", "015", "-ac=6 -ab=384000";
-    surround_copied:          "surround.ts", "015", "-codec:a:0=copy -ac= -ab= -af=";
-    mixed_by_formula:         "surround.mkv", "015", "-af=pan=stereo|c0=0.5*c2+0.707*c0+0.707*c4+0.5*c3|c1=0.5*c2+0.707*c1+0.707*c5+0.5*c3,volume=2";
-    mixed_by_formula_seek:    "surround.mkv", "015", "ss=6.006 -af=pan=stereo|FL=0.5*FC+0.707*FL|FR=0.5*FC+0.707*FR";
-    to_mp3_by_quality:        "film.mkv", "015", "-codec:a:0=libmp3lame -ab= -qscale:a=2";
-    to_ac3:                   "film.mkv", "015", "-codec:a:0=ac3";
-    to_eac3:                  "film.mkv", "015", "-codec:a:0=eac3 ss=3";
-    to_mp3:                   "film.mkv", "015", "-codec:a:0=libmp3lame";
-    to_opus:                  "film.mkv", "015", "-codec:a:0=libopus fmp4 -ac=2";
-    to_flac:                  "film.mkv", "015", "-codec:a:0=flac -ab= -strict=-2 fmp4";
-    resampled:                "film.mkv", "015", "-ar=44100";
-    sound_only_flac:          "song.flac", "069", "";
-    sound_only_flac_seek:     "song.flac", "069", "ss=6";
-    sound_only_mp3:           "song.mp3", "069", "";
-    sound_only_m4a:           "song.m4a", "069", "ss=3";
-    sound_only_ogg:           "song.ogg", "069", "";
-    sound_only_opus:          "song.opus", "069", "";
-    sound_only_wav:           "song.wav", "069", "";
-    external_sound:           "silent.mkv", "015", "second=voice.ac3 -map=0:0,1:0";
-    // A copied picture is through before sound has been decoded once.
-    external_sound_copy:      "silent.mkv", "042", "second=voice.ac3 -map=0:0,1:0";
-    external_sound_seek:      "pal.mkv", "015", "ss=6 second=voice.mka -map=0:0,1:0";
-    no_sound:                 "silent.mkv", "015", "-map=0:0 -codec:a:0= -ac= -ab= -af=";
-    // Streams by number.
-    second_sound_mkv:         "tracks.mkv", "015", "-map=0:0,0:3,-0:s";
-    second_sound_mp4:         "tracks.mp4", "015", "-map=0:0,0:3,-0:s";
-    second_sound_ts:          "tracks.ts", "015", "-map=0:0,0:2,-0:s";
-    first_sound_mkv_seek:     "tracks.mkv", "015", "ss=6 -map=0:0,0:2,-0:s";
-    // Fragmented MP4.
-    fmp4:                     "film.mkv", "015", "fmp4";
-    fmp4_seek:                "film.mkv", "015", "fmp4 ss=6.006";
-    fmp4_inaccurate:          "film.mkv", "015", "fmp4 -noaccurate_seek ss=6.006";
-    fmp4_pal_inaccurate:      "pal.mp4", "028", "fmp4 -noaccurate_seek ss=5";
-    fmp4_old:                 "film.mkv", "016", "";
-    fmp4_late:                "late.mkv", "015", "fmp4 ss=3";
-    // Rates, keyframes at a fixed distance, other encoders' words.
-    qsv_frames:               "film.mkv", "022", "";
-    qsv_frames_seek:          "film.mkv", "022", "ss=6.006";
-    qsv_small:                "film.mkv", "023", "";
-    hardware_decoder:         "film.mkv", "064", "-vf=scale_vaapi=w=320:h=180:format=nv12,hwmap=mode=read,format=nv12";
-    i965:                     "pal.mkv", "007", "";
-    baseline:                 "pal.mkv", "015", "-profile:v:0=constrained_baseline -level=31";
-    capped:                   "fifty.mkv", "015", "-vf=fps=25,scale_vaapi=format=nv12 -r=25";
-    to_hevc:                  "pal.mkv", "015", "fmp4 ss=9 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
-    to_hevc_software:         "pal.mkv", "028", "fmp4 ss=3 -codec:v:0=libx265 -preset=ultrafast -x264opts:0= -sc_threshold:v:0= -tag:v:0=hvc1";
-    // Copies.
-    copy:                     "film.mkv", "042", "";
-    copy_both:                "film.mkv", "042", "-codec:a:0=copy -ac= -ab=";
-    copy_seek:                "film.mkv", "042", "ss=6.5 -noaccurate_seek";
-    copy_hevc:                "hevc.mkv", "040", "";
-    copy_ts:                  "film.ts", "042", "";
-    copy_mp4:                 "film.mp4", "042", "";
-    copy_open_gop:            "opengop.mkv", "042", "ss=6.5 -noaccurate_seek";
+
+/// Pictures of every kind. The sound beside them is the same everywhere.
+mod pictures {
+    cases! {
+        // Frame rates, containers, seeks.
+        film:                     "film.mkv", "015", "";
+        film_grid_of_3003:        "film.mkv", "015", "ss=3.003";
+        film_second_segment:      "film.mkv", "015", "ss=6.006";
+        film_between_keyframes:   "film.mkv", "028", "ss=4.321";
+        film_ts:                  "film.ts", "028", "";
+        film_mp4:                 "film.mp4", "028", "";
+        film_mp4_seek:            "film.mp4", "028", "ss=6.006";
+        film_last_segment:        "film.mkv", "015", "ss=12";
+        pal:                      "pal.mkv", "028", "";
+        pal_at_keyframe:          "pal.mp4", "028", "ss=6";
+        ntsc:                     "ntsc.mkv", "028", "";
+        ntsc_seek:                "ntsc.mp4", "028", "ss=6.006";
+        fifty_seek:               "fifty.mkv", "028", "ss=3";
+        fifty_ts:                 "fifty.ts", "028", "";
+        sixty:                    "sixty.mp4", "028", "";
+        sixty_seek:               "sixty.mkv", "028", "ss=3";
+        // HDR that nobody maps, said to be BT.709: no value changes.
+        pq_untouched:             "pq.mkv", "028", "";
+        pq_untouched_seek:        "pq.mkv", "015", "ss=3";
+        // Turned for display.
+        turned_90:                "turned90.mp4", "028", "";
+        turned_180:               "turned180.mp4", "028", "ss=6";
+        turned_270:               "turned270.mp4", "028", "";
+        turned_and_fitted:        "turned90.mp4", "028", "ss=3 -vf=scale=trunc(min(max(iw\\,ih*a)\\,min(160\\,320*a))/2)*2:trunc(min(max(iw/a\\,ih)\\,min(160/a\\,320))/2)*2,format=yuv420p";
+        // Variable frame rates.
+        dropped_mkv:              "dropped.mkv", "015", "";
+        dropped_mp4:              "dropped.mp4", "015", "";
+        dropped_seek:             "dropped.mkv", "015", "ss=6";
+        jitter_mkv:               "jitter.mkv", "015", "";
+        jitter_mp4:               "jitter.mp4", "015", "";
+        hole_mkv:                 "hole.mkv", "015", "";
+        hole_mp4:                 "hole.mp4", "015", "ss=3";
+        switch_mkv:               "switch.mkv", "015", "";
+        switch_mp4:               "switch.mp4", "015", "";
+        // Time that doesn't begin at zero, edit lists.
+        late_mkv:                 "late.mkv", "015", "";
+        late_mkv_seek:            "late.mkv", "015", "ss=3";
+        late_mkv_from_zero:       "late.mkv", "015", "ss=3 -start_at_zero";
+        late_mp4:                 "late.mp4", "015", "";
+        late_mp4_seek:            "late.mp4", "015", "ss=3";
+        late_mp4_from_zero:       "late.mp4", "015", "-start_at_zero";
+        late_ts:                  "late.ts", "015", "";
+        late_ts_from_zero:        "late.ts", "015", "-start_at_zero";
+        // Pictures that lean on what lies before a keyframe.
+        open_gop:                 "opengop.mkv", "015", "";
+        open_gop_at_keyframe:     "opengop.mkv", "015", "ss=6.006";
+        open_gop_between:         "opengop.mkv", "015", "ss=7.1";
+        open_gop_mp4:             "opengop.mp4", "015", "ss=6.006";
+        // Fields.
+        interlaced_frames:        "interlaced.ts", "029", "-vf=yadif=0:-1:0,format=yuv420p";
+        interlaced_fields:        "interlaced.ts", "029", "";
+        interlaced_hardware:      "interlaced.ts", "060", "";
+        interlaced_mkv:           "interlaced.mkv", "060", "ss=6";
+        anamorphic:               "wide.mkv", "015", "";
+        anamorphic_to_hevc:       "wide.mkv", "015", "fmp4 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
+        // Codecs of the source.
+        hevc:                     "hevc.mkv", "015", "";
+        hevc_mp4_seek:            "hevc.mp4", "015", "ss=6.006";
+        hevc_ten_bits:            "hevc10.mkv", "028", "ss=3";
+        vp9:                      "vp9.webm", "015", "";
+        vp9_seek:                 "vp9.webm", "015", "ss=6";
+        mpeg2_ts:                 "mpeg2.ts", "015", "";
+        mpeg2_mkv_seek:           "mpeg2.mkv", "015", "ss=3";
+        no_sound:                 "silent.mkv", "015", "-map=0:0 -codec:a:0= -ac= -ab= -af=";
+        // Fragmented MP4.
+        fmp4:                     "film.mkv", "015", "fmp4";
+        fmp4_seek:                "film.mkv", "015", "fmp4 ss=6.006";
+        fmp4_inaccurate:          "film.mkv", "015", "fmp4 -noaccurate_seek ss=6.006";
+        fmp4_pal_inaccurate:      "pal.mp4", "028", "fmp4 -noaccurate_seek ss=5";
+        fmp4_old:                 "film.mkv", "016", "";
+        fmp4_late:                "late.mkv", "015", "fmp4 ss=3";
+        // Rates, keyframes at a fixed distance, other encoders' words.
+        qsv_frames:               "film.mkv", "022", "";
+        qsv_frames_seek:          "film.mkv", "022", "ss=6.006";
+        qsv_small:                "film.mkv", "023", "";
+        hardware_decoder:         "film.mkv", "064", "-vf=scale_vaapi=w=320:h=180:format=nv12,hwmap=mode=read,format=nv12";
+        i965:                     "pal.mkv", "007", "";
+        baseline:                 "pal.mkv", "015", "-profile:v:0=constrained_baseline -level=31";
+        capped:                   "fifty.mkv", "015", "-vf=fps=25,scale_vaapi=format=nv12 -r=25";
+        to_hevc:                  "pal.mkv", "015", "fmp4 ss=9 -codec:v:0=hevc_vaapi -tag:v:0=hvc1 -profile:v:0=main -level=120";
+        to_hevc_software:         "pal.mkv", "028", "fmp4 ss=3 -codec:v:0=libx265 -preset=ultrafast -x264opts:0= -sc_threshold:v:0= -tag:v:0=hvc1";
+    }
+}
+
+/// Sound of every kind, without a picture or beside one of those above.
+mod sound {
+    cases! {
+        // Not from the very beginning: ffmpeg 5.1 keeps the priming there, later ones and Rendergate don't.
+        primed:                   "primed.mkv", "015", "ss=0.5";
+        primed_seek:              "primed.mkv", "015", "ss=6";
+        primed_from_zero:         "primed.mkv", "015", "ss=3 -start_at_zero";
+        // Channels, codecs, rates.
+        surround_to_stereo:       "surround.mkv", "015", "-af=";
+        surround_to_stereo_seek:  "surround.mkv", "015", "ss=6.006";
+        surround_kept:            "surround.mp4", "015", "-ac=6 -ab=384000";
+        surround_copied:          "surround.ts", "015", "-codec:a:0=copy -ac= -ab= -af=";
+        mixed_by_formula:         "surround.mkv", "015", "-af=pan=stereo|c0=0.5*c2+0.707*c0+0.707*c4+0.5*c3|c1=0.5*c2+0.707*c1+0.707*c5+0.5*c3,volume=2";
+        mixed_by_formula_seek:    "surround.mkv", "015", "ss=6.006 -af=pan=stereo|FL=0.5*FC+0.707*FL|FR=0.5*FC+0.707*FR";
+        to_mp3_by_quality:        "film.mkv", "015", "-codec:a:0=libmp3lame -ab= -qscale:a=2";
+        to_ac3:                   "film.mkv", "015", "-codec:a:0=ac3";
+        to_eac3:                  "film.mkv", "015", "-codec:a:0=eac3 ss=3";
+        to_mp3:                   "film.mkv", "015", "-codec:a:0=libmp3lame";
+        to_opus:                  "film.mkv", "015", "-codec:a:0=libopus fmp4 -ac=2";
+        to_flac:                  "film.mkv", "015", "-codec:a:0=flac -ab= -strict=-2 fmp4";
+        resampled:                "film.mkv", "015", "-ar=44100";
+        sound_only_flac:          "song.flac", "069", "";
+        sound_only_flac_seek:     "song.flac", "069", "ss=6";
+        sound_only_mp3:           "song.mp3", "069", "";
+        sound_only_m4a:           "song.m4a", "069", "ss=3";
+        sound_only_ogg:           "song.ogg", "069", "";
+        sound_only_opus:          "song.opus", "069", "";
+        sound_only_wav:           "song.wav", "069", "";
+        external_sound:           "silent.mkv", "015", "second=voice.ac3 -map=0:0,1:0";
+        external_sound_seek:      "pal.mkv", "015", "ss=6 second=voice.mka -map=0:0,1:0";
+        // Streams by number.
+        second_sound_mkv:         "tracks.mkv", "015", "-map=0:0,0:3,-0:s";
+        second_sound_mp4:         "tracks.mp4", "015", "-map=0:0,0:3,-0:s";
+        second_sound_ts:          "tracks.ts", "015", "-map=0:0,0:2,-0:s";
+        first_sound_mkv_seek:     "tracks.mkv", "015", "ss=6 -map=0:0,0:2,-0:s";
+    }
+}
+
+/// Pictures that nobody decodes.
+mod copies {
+    cases! {
+        // Not from the very beginning: ffmpeg 5.1 keeps the priming there, later ones and Rendergate don't.
+        primed_copied:            "primed.mkv", "042", "-codec:a:0=copy -ac= -ab=";
+        primed_copied_seek:       "primed.mkv", "042", "ss=6.5 -codec:a:0=copy -ac= -ab= -noaccurate_seek";
+        // A copied picture is through before sound has been decoded once.
+        external_sound_copy:      "silent.mkv", "042", "second=voice.ac3 -map=0:0,1:0";
+        // Copies.
+        copy:                     "film.mkv", "042", "";
+        copy_both:                "film.mkv", "042", "-codec:a:0=copy -ac= -ab=";
+        copy_seek:                "film.mkv", "042", "ss=6.5 -noaccurate_seek";
+        copy_hevc:                "hevc.mkv", "040", "";
+        copy_ts:                  "film.ts", "042", "";
+        copy_mp4:                 "film.mp4", "042", "";
+        copy_open_gop:            "opengop.mkv", "042", "ss=6.5 -noaccurate_seek";
+    }
 }
 
 /// One picture of each frame, of Matroska. The software deinterlacer keeps the very last one.

@@ -13,6 +13,7 @@ use std::process::Command;
 use ffmpeg_args::*;
 use session::{Control, Ending, Fault};
 use support::output::{self, capture};
+use support::reference::{self, said};
 use support::sources::source;
 use support::{Run, encode_of, gpu, plan as hls_plan};
 
@@ -160,11 +161,11 @@ struct Probed {
     duration: Option<f64>,
 }
 
-fn probe(path: &Path) -> Probed {
+fn probe(file: &Path) -> Probed {
     let ask = |entries: &str, form: &str| {
-        let path = path.to_str().unwrap();
+        let path = file.to_str().unwrap();
         let arguments = ["-v", "error", "-show_entries", entries, "-of", form, path];
-        String::from_utf8(capture("ffprobe", &arguments)).unwrap()
+        String::from_utf8(said("ffprobe", &arguments, file)).unwrap()
     };
     let (mut video, mut audio) = (Vec::new(), Vec::new());
     for line in ask("packet=codec_type,pts_time,flags", "csv=p=0").lines() {
@@ -219,9 +220,12 @@ struct Done {
 
 fn run(case: Case) -> Done {
     let directory = tempfile::tempdir().unwrap();
-    let theirs = directory.path().join(format!("theirs.{}", case.ext));
-    let arguments = case.ffmpeg(&theirs);
-    capture("ffmpeg", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let name = format!("theirs.{}", case.ext);
+    let kept = reference::folder(&case.ffmpeg(Path::new(&name)), &[&source(case.clip)], |folder| {
+        let arguments = case.ffmpeg(&folder.join(&name));
+        capture("ffmpeg", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    });
+    let theirs = kept.join(name);
     let out = directory.path().join("out");
     std::fs::create_dir(&out).unwrap();
     let plan = case.plan(&out);
@@ -307,7 +311,7 @@ impl Done {
         let amount = |path: &Path| {
             let path_text = path.to_str().unwrap();
             let raw = ["-v", "error", "-i", path_text, "-f", "s16le", "-ac", "1", "pipe:1"];
-            let samples = capture("ffmpeg", &raw).len() / 2;
+            let samples = said("ffmpeg", &raw, path).len() / 2;
             (samples as f64, std::fs::metadata(path).unwrap().len() as f64)
         };
         let ((samples, bytes), (theirs, their_bytes)) = (amount(&self.ours), amount(&self.theirs));
@@ -386,77 +390,98 @@ macro_rules! cases {
     };
 }
 
-cases! {
-    mp4:                   "film.mkv" => "mp4", encode, "aac";
-    mp4_copyts:            "film.mkv" => "mp4", encode, "aac", copyts;
-    mp4_seek:              "film.mkv" => "mp4", encode, "aac" + "4.321";
-    mp4_seek_copyts:       "film.mkv" => "mp4", encode, "aac" + "4.321", copyts;
-    ts:                    "film.mkv" => "ts",  encode, "aac";
-    ts_copyts:             "film.mkv" => "ts",  encode, "aac", copyts;
-    ts_seek:               "film.mkv" => "ts",  encode, "aac" + "4.321";
-    ts_seek_copyts:        "film.mkv" => "ts",  encode, "aac" + "4.321", copyts;
-    mkv:                   "film.mkv" => "mkv", encode, "aac";
-    mkv_copyts:            "film.mkv" => "mkv", encode, "aac", copyts;
-    mkv_seek:              "film.mkv" => "mkv", encode, "aac" + "4.321";
-    mkv_seek_copyts:       "film.mkv" => "mkv", encode, "aac" + "4.321", copyts;
-    // Copies of both, and of the picture alone. (At a place up to 130 ms behind a keyframe ffmpeg
-    // begins with the one before it.)
-    mp4_copy:              "pal.mp4"  => "mp4", copy, "copy";
-    mp4_copy_copyts:       "film.mkv" => "mp4", copy, "copy", copyts;
-    mp4_copy_seek:         "film.mkv" => "mp4", copy, "copy" + "4.5";
-    mp4_copy_seek_copyts:  "film.mkv" => "mp4", copy, "copy" + "4.5", copyts;
-    ts_copy:               "pal.mp4"  => "ts",  copy, "copy";
-    ts_copy_copyts:        "film.mkv" => "ts",  copy, "copy", copyts;
-    ts_copy_seek:          "film.mkv" => "ts",  copy, "copy" + "4.5";
-    ts_copy_seek_copyts:   "film.mkv" => "ts",  copy, "copy" + "4.5", copyts;
-    mkv_copy:              "pal.mp4"  => "mkv", copy, "copy";
-    mkv_copy_copyts:       "film.mkv" => "mkv", copy, "copy", copyts;
-    mkv_copy_seek:         "film.mkv" => "mkv", copy, "copy" + "4.5";
-    mkv_copy_seek_copyts:  "film.mkv" => "mkv", copy, "copy" + "4.5", copyts;
-    mp4_copy_picture:      "film.mkv" => "mp4", copy, "aac" + "4.5";
-    ts_copy_picture:       "film.mkv" => "ts",  copy, "aac" + "4.5";
-    mkv_copy_picture:      "film.mkv" => "mkv", copy, "aac" + "4.5";
-    mkv_copy_sound:        "surround.mkv" => "mkv", encode, "copy";
-    mkv_copy_hevc:         "hevc.mkv" => "mkv", copy, "copy";
-    mp4_copy_hevc:         "hevc.mp4" => "mp4", copy, "copy";
-    // Times and rates of the source.
-    mp4_from_mp4:          "pal.mp4"  => "mp4", encode, "aac" + "6";
-    mkv_hole:              "hole.mkv" => "mkv", encode, "aac";
-    mkv_hole_seek:         "hole.mkv" => "mkv", encode, "aac" + "4.321";
-    ts_hole_copyts:        "hole.mp4" => "ts",  encode, "aac", copyts;
-    mp4_hole:              "hole.mkv" => "mp4", encode, "aac";
-    mp4_hole_seek:         "hole.mkv" => "mp4", encode, "aac" + "4.321";
-    mp4_hole_seek_copyts:  "hole.mkv" => "mp4", encode, "aac" + "4.321", copyts;
-    mkv_dropped:           "dropped.mkv" => "mkv", encode, "aac";
-    mkv_jitter:            "jitter.mp4" => "mkv", encode, "aac";
-    mp4_jitter:            "jitter.mkv" => "mp4", encode, "aac" + "3";
-    mkv_late:              "late.mkv" => "mkv", encode, "aac";
-    mkv_late_copyts:       "late.mkv" => "mkv", encode, "aac" + "3", copyts;
-    mp4_late_seek:         "late.mp4" => "mp4", encode, "aac" + "3";
-    mkv_anamorphic:        "wide.mkv" => "mkv", encode, "aac";
-    // Sound of other codecs.
-    mkv_opus:              "film.mkv" => "mkv", encode, "libopus";
-    mkv_vorbis:            "film.mkv" => "mkv", encode, "libvorbis";
-    mkv_flac:              "film.mkv" => "mkv", encode, "flac";
-    mkv_mp3:               "film.mkv" => "mkv", encode, "libmp3lame" + "4.321";
-    mkv_ac3:               "film.mkv" => "mkv", encode, "ac3";
-    ts_mp3:                "film.mkv" => "ts",  encode, "libmp3lame";
-    mp4_mp3:               "film.mkv" => "mp4", encode, "libmp3lame";
-    // Sound alone.
-    sound_mp3:             "song.flac" => "mp3",  none, "libmp3lame";
-    sound_mp3_seek:        "song.flac" => "mp3",  none, "libmp3lame" + "4.321";
-    sound_aac:             "song.ogg"  => "aac",  none, "aac";
-    sound_m4a:             "song.flac" => "m4a",  none, "aac";
-    sound_m4a_seek:        "song.m4a"  => "m4a",  none, "aac" + "4.321";
-    sound_flac:            "song.wav"  => "flac", none, "flac";
-    sound_flac_seek:       "song.flac" => "flac", none, "flac" + "4.321";
-    sound_opus:            "song.flac" => "ogg",  none, "libopus";
-    sound_opus_seek:       "song.ogg"  => "ogg",  none, "libopus" + "4.321";
-    sound_vorbis:          "song.wav"  => "ogg",  none, "libvorbis";
-    sound_vorbis_seek:     "song.flac" => "ogg",  none, "libvorbis" + "4.321";
-    sound_flac_in_ogg:     "song.wav"  => "ogg",  none, "flac";
-    sound_webm_opus:       "song.flac" => "webm", none, "libopus";
-    sound_webm_vorbis:     "song.flac" => "webm", none, "libvorbis" + "4.321";
+/// Pictures that are encoded. The sound beside them is the same everywhere.
+mod pictures {
+    use super::*;
+
+    cases! {
+        mp4:                   "film.mkv" => "mp4", encode, "aac";
+        mp4_copyts:            "film.mkv" => "mp4", encode, "aac", copyts;
+        mp4_seek:              "film.mkv" => "mp4", encode, "aac" + "4.321";
+        mp4_seek_copyts:       "film.mkv" => "mp4", encode, "aac" + "4.321", copyts;
+        ts:                    "film.mkv" => "ts",  encode, "aac";
+        ts_copyts:             "film.mkv" => "ts",  encode, "aac", copyts;
+        ts_seek:               "film.mkv" => "ts",  encode, "aac" + "4.321";
+        ts_seek_copyts:        "film.mkv" => "ts",  encode, "aac" + "4.321", copyts;
+        mkv:                   "film.mkv" => "mkv", encode, "aac";
+        mkv_copyts:            "film.mkv" => "mkv", encode, "aac", copyts;
+        mkv_seek:              "film.mkv" => "mkv", encode, "aac" + "4.321";
+        mkv_seek_copyts:       "film.mkv" => "mkv", encode, "aac" + "4.321", copyts;
+        // Times and rates of the source.
+        mp4_from_mp4:          "pal.mp4"  => "mp4", encode, "aac" + "6";
+        mkv_hole:              "hole.mkv" => "mkv", encode, "aac";
+        mkv_hole_seek:         "hole.mkv" => "mkv", encode, "aac" + "4.321";
+        ts_hole_copyts:        "hole.mp4" => "ts",  encode, "aac", copyts;
+        mp4_hole:              "hole.mkv" => "mp4", encode, "aac";
+        mp4_hole_seek:         "hole.mkv" => "mp4", encode, "aac" + "4.321";
+        mp4_hole_seek_copyts:  "hole.mkv" => "mp4", encode, "aac" + "4.321", copyts;
+        mkv_dropped:           "dropped.mkv" => "mkv", encode, "aac";
+        mkv_jitter:            "jitter.mp4" => "mkv", encode, "aac";
+        mp4_jitter:            "jitter.mkv" => "mp4", encode, "aac" + "3";
+        mkv_late:              "late.mkv" => "mkv", encode, "aac";
+        mkv_late_copyts:       "late.mkv" => "mkv", encode, "aac" + "3", copyts;
+        mp4_late_seek:         "late.mp4" => "mp4", encode, "aac" + "3";
+        mkv_anamorphic:        "wide.mkv" => "mkv", encode, "aac";
+    }
+}
+
+/// Sound of other codecs, without a picture or beside one of those above.
+mod sound {
+    use super::*;
+
+    cases! {
+        // Sound of other codecs.
+        mkv_copy_sound:        "surround.mkv" => "mkv", encode, "copy";
+        mkv_opus:              "film.mkv" => "mkv", encode, "libopus";
+        mkv_vorbis:            "film.mkv" => "mkv", encode, "libvorbis";
+        mkv_flac:              "film.mkv" => "mkv", encode, "flac";
+        mkv_mp3:               "film.mkv" => "mkv", encode, "libmp3lame" + "4.321";
+        mkv_ac3:               "film.mkv" => "mkv", encode, "ac3";
+        ts_mp3:                "film.mkv" => "ts",  encode, "libmp3lame";
+        mp4_mp3:               "film.mkv" => "mp4", encode, "libmp3lame";
+        // Sound alone.
+        sound_mp3:             "song.flac" => "mp3",  none, "libmp3lame";
+        sound_mp3_seek:        "song.flac" => "mp3",  none, "libmp3lame" + "4.321";
+        sound_aac:             "song.ogg"  => "aac",  none, "aac";
+        sound_m4a:             "song.flac" => "m4a",  none, "aac";
+        sound_m4a_seek:        "song.m4a"  => "m4a",  none, "aac" + "4.321";
+        sound_flac:            "song.wav"  => "flac", none, "flac";
+        sound_flac_seek:       "song.flac" => "flac", none, "flac" + "4.321";
+        sound_opus:            "song.flac" => "ogg",  none, "libopus";
+        sound_opus_seek:       "song.ogg"  => "ogg",  none, "libopus" + "4.321";
+        sound_vorbis:          "song.wav"  => "ogg",  none, "libvorbis";
+        sound_vorbis_seek:     "song.flac" => "ogg",  none, "libvorbis" + "4.321";
+        sound_flac_in_ogg:     "song.wav"  => "ogg",  none, "flac";
+        sound_webm_opus:       "song.flac" => "webm", none, "libopus";
+        sound_webm_vorbis:     "song.flac" => "webm", none, "libvorbis" + "4.321";
+    }
+}
+
+/// Pictures that nobody decodes.
+mod copies {
+    use super::*;
+
+    cases! {
+        // Copies of both, and of the picture alone. (At a place up to 130 ms behind a keyframe ffmpeg
+        // begins with the one before it.)
+        mp4_copy:              "pal.mp4"  => "mp4", copy, "copy";
+        mp4_copy_copyts:       "film.mkv" => "mp4", copy, "copy", copyts;
+        mp4_copy_seek:         "film.mkv" => "mp4", copy, "copy" + "4.5";
+        mp4_copy_seek_copyts:  "film.mkv" => "mp4", copy, "copy" + "4.5", copyts;
+        ts_copy:               "pal.mp4"  => "ts",  copy, "copy";
+        ts_copy_copyts:        "film.mkv" => "ts",  copy, "copy", copyts;
+        ts_copy_seek:          "film.mkv" => "ts",  copy, "copy" + "4.5";
+        ts_copy_seek_copyts:   "film.mkv" => "ts",  copy, "copy" + "4.5", copyts;
+        mkv_copy:              "pal.mp4"  => "mkv", copy, "copy";
+        mkv_copy_copyts:       "film.mkv" => "mkv", copy, "copy", copyts;
+        mkv_copy_seek:         "film.mkv" => "mkv", copy, "copy" + "4.5";
+        mkv_copy_seek_copyts:  "film.mkv" => "mkv", copy, "copy" + "4.5", copyts;
+        mp4_copy_picture:      "film.mkv" => "mp4", copy, "aac" + "4.5";
+        ts_copy_picture:       "film.mkv" => "ts",  copy, "aac" + "4.5";
+        mkv_copy_picture:      "film.mkv" => "mkv", copy, "aac" + "4.5";
+        mkv_copy_hevc:         "hevc.mkv" => "mkv", copy, "copy";
+        mp4_copy_hevc:         "hevc.mp4" => "mp4", copy, "copy";
+    }
 }
 
 /// `q` in the middle: what there is gets written, and the file its end.

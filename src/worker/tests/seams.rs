@@ -61,24 +61,34 @@ fn init(output: &HlsOutput) -> Option<&str> {
     output.init_name()
 }
 
-/// Every packet of the two outputs has the same times, segment by segment, and the same playlist.
+/// What a run wrote, and its playlist.
+struct Written {
+    playlist: String,
+    output: output::Output,
+}
+
+impl Written {
+    fn read(case: &Case, plan: &Transcode) -> Self {
+        Self { playlist: case.playlist(), output: output::Output::read(&case.out(), plan) }
+    }
+}
+
+/// Every packet of the two outputs has the same times, segment by segment, and the same playlist; the
+/// second decodes.
 #[track_caller]
-fn same(expected: (&Case, &Transcode), found: (&Case, &Transcode), what: &str) {
-    let read = |(case, plan): (&Case, &Transcode)| output::Output::read(&case.out(), plan);
-    assert_eq!(expected.0.playlist(), found.0.playlist(), "{what}");
-    let (whole, pieces) = (read(expected), read(found));
-    let names = |output: &output::Output| -> Vec<String> {
-        output.segments.iter().map(|segment| segment.name.clone()).collect()
+fn same(whole: &Written, pieces: &Written, what: &str) {
+    assert_eq!(whole.playlist, pieces.playlist, "{what}");
+    let names = |written: &Written| -> Vec<String> {
+        written.output.segments.iter().map(|segment| segment.name.clone()).collect()
     };
-    assert_eq!(names(&whole), names(&pieces), "{what}");
-    for (one, two) in whole.segments.iter().zip(&pieces.segments) {
+    assert_eq!(names(whole), names(pieces), "{what}");
+    for (one, two) in whole.output.segments.iter().zip(&pieces.output.segments) {
         for video in [true, false] {
             let name = &one.name;
             assert_eq!(times(one, video), times(two, video), "{what}: {name}, picture: {video}");
         }
     }
-    decodes(&pieces.whole, what);
-    decodes(&whole.whole, "the whole run");
+    decodes(&pieces.output.whole, what);
 }
 
 /// Presentation times with keyframes, and decoding times, each in order: which pictures between two
@@ -134,10 +144,12 @@ fn check_by(
         change(&mut plan);
         plan
     };
-    let whole = Case::new();
-    let whole_plan = planned(&whole);
+    let undisturbed = Case::new();
+    let whole_plan = planned(&undisturbed);
     let report = Run::start(&whole_plan).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
+    let whole = Written::read(&undisturbed, &whole_plan);
+    decodes(&whole.output.whole, "the whole run");
     let first = whole_plan.output.hls().unwrap().start_number;
     for segment in behind {
         let case = Case::new();
@@ -145,9 +157,9 @@ fn check_by(
         let at = lost_behind(&plan, first + segment);
         forget_from(&case, &plan, at.next);
         resume(&plan, at);
-        same((&whole, &whole_plan), (&case, &plan), &format!("seam behind {segment}"));
-        let read = |case: &Case, plan| output::Output::read(&case.out(), plan);
-        more(&read(&whole, &whole_plan), &read(&case, &plan), *segment as usize);
+        let pieces = Written::read(&case, &plan);
+        same(&whole, &pieces, &format!("seam behind {segment}"));
+        more(&whole.output, &pieces.output, *segment as usize);
     }
 }
 
@@ -370,7 +382,8 @@ fn lost_twice_and_before_it_could_be_said() {
     let at = lost_on(Run::warm().resuming(&plan, device, at), 1);
     forget_from(&case, &plan, at.next + 1);
     resume(&plan, at);
-    same((&whole, &whole_plan), (&case, &plan), "two seams");
+    let whole = Written::read(&whole, &whole_plan);
+    same(&whole, &Written::read(&case, &plan), "two seams");
 }
 
 /// A picture that the GPU began goes on in software: the parameter sets of the init file are others.

@@ -94,30 +94,29 @@ const ALL: [u32; 4] = [WIDTH, HEIGHT, 0, 0];
 
 #[test]
 fn subrip() {
-    texts(&film(), &text(&srt())).holds(LOWER, &[25, 87, 175, 240, 274]);
-    texts(&film(), &text(&srt())).holds(UPPER, &[100, 150]);
+    texts(&film(), &text(&srt())).holds(&[(LOWER, &[25, 87, 175, 240, 274]), (UPPER, &[100, 150])]);
 }
 
 #[test]
 fn subrip_after_a_seek() {
     // In the middle of a line, between keyframes.
-    texts(&film(), &text(&srt())).from(7.3).holds(LOWER, &[0, 50]);
+    texts(&film(), &text(&srt())).from(7.3).holds(&[(LOWER, &[0, 50])]);
 }
 
 #[test]
 fn subrip_of_a_film_of_23_976_in_milliseconds() {
     let film = film_with("subtitles-23976.mkv", "24000/1001", "", "");
-    texts(&film, &text(&srt())).from(2.2).holds(LOWER, &[0, 20]);
+    texts(&film, &text(&srt())).from(2.2).holds(&[(LOWER, &[0, 20])]);
 }
 
 #[test]
 fn subrip_on_the_container_s_own_clock_and_from_zero() {
     let late = film_with("subtitles-late.ts", "25", "", "-output_ts_offset 5");
-    texts(&late, &text(&srt())).holds(LOWER, &[60, 100]);
+    texts(&late, &text(&srt())).holds(&[(LOWER, &[60, 100])]);
     texts(&late, &text(&srt()))
         .changed(|plan| plan.start_at_zero = true)
         .from(2.0)
-        .holds(LOWER, &[0, 20]);
+        .holds(&[(LOWER, &[0, 20])]);
 }
 
 #[test]
@@ -137,8 +136,9 @@ fn scaled_and_in_the_colours_of_high_definition() {
     let report = Run::start(&compared.plan).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
     let ours = support::output::Output::read(&compared.case.out(), &compared.plan).whole;
-    let theirs = compared.reference("with", &compared.graph);
-    let worst = similar(&ours, &theirs, [426, 80, 0, 160]).into_iter().fold(1.0, f64::min);
+    let theirs = compared.reference(&compared.graph);
+    let found = similar(&ours, &[theirs], &[[426, 80, 0, 160]]);
+    let worst = found[0][0].iter().copied().fold(1.0, f64::min);
     println!("worst {worst:.4}");
     assert!(worst > SIMILAR, "{worst}");
 }
@@ -149,7 +149,7 @@ fn another_encoding() {
     line.extend([0xc4, 0xd6, 0xdc, b' ', 0xdf, 0xe9, 0xe8, b'\n']);
     let subtitles =
         TextSubtitles { charset: Some("ISO-8859-1".into()), ..text(&written("latin1.srt", &line)) };
-    texts(&film(), &subtitles).holds(LOWER, &[50, 200]);
+    texts(&film(), &subtitles).holds(&[(LOWER, &[50, 200])]);
 }
 
 #[test]
@@ -157,8 +157,7 @@ fn webvtt() {
     let lines = "WEBVTT\n\n00:01.000 --> 00:04.000\n<c.yellow><b>Web</b></c> <i>text</i> &amp; more\n\n\
                  00:05.000 --> 00:11.000 line:0\nsecond\n";
     let subtitles = text(&written("lines.vtt", lines.as_bytes()));
-    texts(&film(), &subtitles).holds(ALL, &[]);
-    texts(&film(), &subtitles).holds([136, 30, 252, HEIGHT - 40], &[50]);
+    texts(&film(), &subtitles).holds(&[(ALL, &[]), ([136, 30, 252, HEIGHT - 40], &[50])]);
 }
 
 fn ass() -> PathBuf {
@@ -184,10 +183,9 @@ fn ass() -> PathBuf {
 
 #[test]
 fn ass_with_styles_and_positions() {
-    texts(&film(), &text(&ass())).holds(ALL, &[]);
-    texts(&film(), &text(&ass())).holds(LOWER, &[50, 200]);
-    texts(&film(), &text(&ass())).holds([80, 36, 58, 36], &[60, 200]);
-    texts(&film(), &text(&ass())).from(4.1).holds(ALL, &[]);
+    let (place, sign) = (&[50, 200], [80, 36, 58, 36]);
+    texts(&film(), &text(&ass())).holds(&[(ALL, &[]), (LOWER, place), (sign, &[60, 200])]);
+    texts(&film(), &text(&ass())).from(4.1).holds(&[(ALL, &[])]);
 }
 
 #[test]
@@ -196,11 +194,11 @@ fn fonts_come_from_the_directory() {
     let with = texts(&film(), &text(&ass()));
     let area = [246, 40, 196, HEIGHT - 50];
     let without = TextSubtitles { fonts: None, ..text(&ass()) };
-    let theirs = with.reference("without", &filter(&without));
+    let theirs = with.reference(&filter(&without));
     let report = Run::start(&with.plan).finish();
     assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
     let ours = support::output::Output::read(&with.case.out(), &with.plan).whole;
-    assert!(similar(&ours, &theirs, area)[100] < DIFFERENT);
+    assert!(similar(&ours, &[theirs], &[area])[0][0][100] < DIFFERENT);
 }
 
 #[test]
@@ -218,7 +216,7 @@ fn text_of_a_film_with_its_fonts() {
     );
     for (number, start, seen) in [(0, 0.0, 60), (1, 5.0, 20)] {
         let inside = TextSubtitles { stream: Some(number), fonts: None, ..text(&with_text) };
-        texts(&with_text, &inside).from(start).holds(LOWER, &[seen]);
+        texts(&with_text, &inside).from(start).holds(&[(LOWER, &[seen])]);
     }
 }
 
@@ -245,7 +243,7 @@ fn damaged_lines_cost_no_more_than_themselves() {
     lines.extend(b"5\n00:00:99:1 -> nonsense\n\xff\xfe{\\bad<font\n\n");
     lines.extend(b"6\n00:00:11,500 --> 00:00:11,800\nlast\n\n");
     let subtitles = text(&written("damaged.srt", &lines));
-    texts(&film(), &subtitles).holds(LOWER, &[50, 175]);
+    texts(&film(), &subtitles).holds(&[(LOWER, &[50, 175])]);
 }
 
 /// What stands before it has no equal in ffmpeg, so the lines are drawn by ffmpeg upon what the same
@@ -285,8 +283,8 @@ fn behind_a_turn_and_a_tone_mapping() {
         let on_time = format!("[0:v:0]setpts=(N*{frame}+{start})/TB,");
         let graph = filter(&subtitles).replace("[0:v:0]", &on_time);
         let drawn = drawn.like_in(bare);
-        let with = similar(&ours, &drawn.reference("with", &graph), area);
-        let without = similar(&ours, &drawn.film, area);
+        let found = similar(&ours, &[drawn.reference(&graph), drawn.film.clone()], &[area]);
+        let (with, without) = (&found[0][0], &found[1][0]);
         let worst = with.iter().copied().fold(1.0, f64::min);
         println!("worst {worst:.4}, without {:.4}", without[50]);
         assert!(worst > SIMILAR && without[50] < DIFFERENT, "{}", film.display());
@@ -351,13 +349,11 @@ fn presentation_graphics() {
     let film = with_pictures("pgs.mkv", "copy", "");
     let compared =
         || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).like_in(exact_film());
-    compared().holds(FIRST, &[25, 86]);
-    compared().holds(SECOND, &[113, 174]);
-    compared().holds(THIRD, &[175, 254]);
+    compared().holds(&[(FIRST, &[25, 86]), (SECOND, &[113, 174]), (THIRD, &[175, 254])]);
     // In the middle of a picture, and beyond the last.
-    compared().from(7.5).holds(THIRD, &[0, 60]);
-    compared().from(10.5).holds(STRIP, &[]);
-    compared().from(1.5).holds(FIRST, &[0, 40]);
+    compared().from(7.5).holds(&[(THIRD, &[0, 60])]);
+    compared().from(10.5).holds(&[(STRIP, &[])]);
+    compared().from(1.5).holds(&[(FIRST, &[0, 40])]);
 }
 
 #[test]
@@ -365,17 +361,17 @@ fn presentation_graphics_of_mpeg_ts() {
     let film = with_pictures("pgs.m2ts", "copy", "-mpegts_m2ts_mode 1");
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
         .like_in(exact_film())
-        .holds(SECOND, &[113, 174]);
+        .holds(&[(SECOND, &[113, 174])]);
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
         .like_in(exact_film())
         .changed(|plan| plan.start_at_zero = true)
         .from(6.2)
-        .holds(THIRD, &[20, 60]);
+        .holds(&[(THIRD, &[20, 60])]);
     Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1))
         .like_in(exact_film())
         .changed(|plan| plan.start_at_zero = true)
         .from(1.5)
-        .holds(FIRST, &[0, 40]);
+        .holds(&[(FIRST, &[0, 40])]);
 }
 
 #[test]
@@ -384,9 +380,9 @@ fn a_file_of_presentation_graphics_beside_the_film() {
         let subtitles = pictures(1, 0, EXACT);
         Compared::new(&film(), subtitles, &exact(0, 1)).like_in(exact_film()).beside(&sup())
     };
-    compared().holds(FIRST, &[25, 86]);
+    compared().holds(&[(FIRST, &[25, 86])]);
     // ffmpeg looks for the start among the subtitles themselves, and misses those before it.
-    compared().from(7.5).holds(THIRD, &[0, 60]);
+    compared().from(7.5).holds(&[(THIRD, &[0, 60])]);
 }
 
 /// The pictures of a file as VobSub beside a film, each ending after 2.48 s: ffmpeg takes over that
@@ -414,10 +410,8 @@ fn vobsub_that_ends_by_itself() {
     let plain = vobsub("vobsub-exact.mkv", &sup(), "-bf 0");
     let compared =
         || Compared::new(&film, pictures(0, 1, EXACT), &exact(0, 1)).like_in(plain.clone());
-    compared().holds(FIRST, &[25, 86]);
-    compared().holds(SECOND, &[113, 174]);
-    compared().holds(THIRD, &[175, 236]);
-    compared().from(7.5).holds(THIRD, &[0, 48]);
+    compared().holds(&[(FIRST, &[25, 86]), (SECOND, &[113, 174]), (THIRD, &[175, 236])]);
+    compared().from(7.5).holds(&[(THIRD, &[0, 48])]);
 }
 
 #[test]
@@ -444,9 +438,8 @@ fn dvb_subtitles() {
                 .like_in(plain.clone())
                 .changed(|plan| plan.start_at_zero = true)
         };
-        compared().holds(FIRST, &[25, 86]);
-        compared().from(5.5).holds(SECOND, &[0, 36]);
-        compared().holds(THIRD, &[200, 261]);
+        compared().holds(&[(FIRST, &[25, 86]), (THIRD, &[200, 261])]);
+        compared().from(5.5).holds(&[(SECOND, &[0, 36])]);
     }
 }
 
@@ -471,7 +464,7 @@ fn fitted_to_a_height_and_cut_or_filled() {
     Compared::new(&film(""), pictures(0, 1, fit), &graph)
         .like_in(film("-bf 0"))
         .changed(|plan| encode_of(plan).scale = Some(Scale::Exact { width, height }))
-        .holds([170, 36, 128, 200], &[25, 200]);
+        .holds(&[([170, 36, 128, 200], &[25, 200])]);
 }
 
 #[test]
@@ -482,7 +475,7 @@ fn stretched_to_the_picture() {
         pictures.stretched = true;
     }
     let scale = format!("scale=320:180:fast_bilinear,scale={WIDTH}:{HEIGHT}:fast_bilinear");
-    Compared::new(&exact_film(), subtitles, &overlay(0, 1, &scale)).holds(SECOND, &[113, 174]);
+    Compared::new(&exact_film(), subtitles, &overlay(0, 1, &scale)).holds(&[(SECOND, &[113, 174])]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Runs every row on the GPU under test (`RENDERGATE_TEST_GPU`) and writes `report.json` and
-//! `report.md`: `gpu-report FOLDER [WORDS...]`. With words only rows that have one of them in table
-//! or name are run, for work on one of them; the report says which.
+//! `report.md`: `gpu-report FOLDER [--sample | WORDS...]`. With words only rows that have one of them in
+//! table or name are run, for work on one of them; `--sample` runs a fifth of them, in which everything
+//! occurs once. The report says which rows were run, and of how many.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use stand::gpu::{self, TestGpu};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (Some((folder, words)), Some(gpu)) = (arguments.split_first(), gpu::under_test()) else {
-        eprintln!("usage: RENDERGATE_TEST_GPU=FILE.json gpu-report FOLDER [WORDS...]");
+        eprintln!("usage: RENDERGATE_TEST_GPU=FILE.json gpu-report FOLDER [--sample | WORDS...]");
         return ExitCode::from(2);
     };
     let report = run(gpu, words);
@@ -32,16 +33,19 @@ fn main() -> ExitCode {
 fn run(gpu: &'static TestGpu, words: &[String]) -> Report {
     let wanted = |task: &Task| {
         words.is_empty()
+            || task.sample && words == ["--sample"]
             || words.iter().any(|word| task.table.contains(word) || task.what.contains(word))
     };
     let only = |tasks: Vec<Task>| tasks.into_iter().filter(wanted).collect::<Vec<_>>();
-    let together = [pictures::tasks(gpu), counter::tasks(gpu), rates::tasks(gpu)];
-    let together = only(together.into_iter().flatten().collect());
+    let together =
+        [pictures::tasks(gpu), counter::tasks(gpu), rates::tasks(gpu)].into_iter().flatten();
+    let (together, alone) = (together.collect::<Vec<_>>(), load::tasks(gpu));
+    let all = together.len() + alone.len();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut rows = rows::run(&together, processors, said);
+    let mut rows = rows::run(&only(together), processors, said);
     // By themselves: they measure times.
-    rows.extend(rows::run(&only(load::tasks(gpu)), 1, said));
-    Report::new(gpu, rows)
+    rows.extend(rows::run(&only(alone), 1, said));
+    Report::new(gpu, all, rows)
 }
 
 /// One line per row as it ends, for who waits.

@@ -47,6 +47,7 @@ pub fn tasks(gpu: &'static TestGpu) -> Vec<Task> {
     let task = |which, check: Box<dyn Fn() -> Finding + Send + Sync>| Task {
         table: "Load",
         what: what(which),
+        sample: true,
         check,
     };
     vec![

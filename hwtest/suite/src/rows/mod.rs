@@ -26,6 +26,8 @@ pub struct Task {
     pub table: &'static str,
     /// What is done, in a few words.
     pub what: String,
+    /// Whether it is in the sample that stands for all of them where time is short.
+    pub sample: bool,
     /// Does it. A panic is a fault of the row.
     pub check: Box<dyn Fn() -> Finding + Send + Sync>,
 }
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     fn task(what: &str, check: fn() -> Finding) -> Task {
-        Task { table: "T", what: what.into(), check: Box::new(check) }
+        Task { table: "T", what: what.into(), sample: false, check: Box::new(check) }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn tasks(gpu: &'static TestGpu) -> Vec<Task> {
         let what =
             format!("{} {mode}, {} kbit/s, at most {highest} %", target.name(), ASKED / 1000);
         let check = move || check(gpu, target, mode, ASKED * highest / 100);
-        Task { table: "Rate control", what, check: Box::new(check) }
+        Task { table: "Rate control", what, sample: true, check: Box::new(check) }
     })
     .collect()
 }

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ffmpeg_args::*;
 use session::Ending;
 
 use super::case::Case;
-use super::{Run, clip, encode_of, gpu, output};
+use super::{Run, clip, encode_of, gpu, output, reference};
 
 pub const WIDTH: u32 = 640;
 pub const HEIGHT: u32 = 360;
@@ -50,11 +49,20 @@ pub struct Compared {
     pub graph: String,
     /// What ffmpeg draws upon.
     pub film: PathBuf,
+    /// The files that it draws from, if they aren't in the film.
+    drawn: Vec<PathBuf>,
 }
 
 impl Compared {
     pub fn new(film: &Path, subtitles: Subtitles, graph: &str) -> Self {
         let case = Case::new();
+        let drawn = match &subtitles {
+            Subtitles::Text(text) => {
+                let fonts = text.fonts.iter().map(|folder| folder.join("font.ttf"));
+                fonts.chain([text.path.clone()]).collect()
+            }
+            Subtitles::Pictures(_) => Vec::new(),
+        };
         let mut plan = case.plan(film);
         plan.audio = None;
         let encode = encode_of(&mut plan);
@@ -65,7 +73,7 @@ impl Compared {
         encode.scale = None;
         encode.colour = None;
         encode.subtitles = Some(subtitles);
-        Self { case, plan, graph: graph.to_owned(), film: film.to_owned() }
+        Self { case, plan, graph: graph.to_owned(), film: film.to_owned(), drawn }
     }
 
     /// Compared with what ffmpeg makes of another film.
@@ -95,30 +103,38 @@ impl Compared {
         self
     }
 
-    /// Runs ffmpeg with this graph.
-    pub fn reference(&self, name: &str, graph: &str) -> PathBuf {
-        let path = self.case.dir.path().join(name);
+    /// What ffmpeg writes with this graph.
+    pub fn reference(&self, graph: &str) -> PathBuf {
         let start = self.plan.inputs[0].start_us.map(|start| (start as f64 / 1e6).to_string());
-        let mut command = Command::new("ffmpeg");
-        command.args(["-v", "error", "-nostdin"]);
-        command.args(start.iter().flat_map(|start| ["-ss", start]));
-        command.arg("-i").arg(&self.film);
-        command.args(["-filter_complex", graph, "-an", "-sn", "-copyts"]);
-        command.args(self.plan.start_at_zero.then_some("-start_at_zero"));
-        command
-            .args("-c:v libx264 -preset ultrafast -crf 12 -avoid_negative_ts disabled".split(' '));
+        let mut words = vec!["-v", "error", "-nostdin"];
+        words.extend(start.iter().flat_map(|start| ["-ss", start]));
+        words.extend(["-i", self.film.to_str().unwrap()]);
+        words.extend(["-filter_complex", graph, "-an", "-sn", "-copyts"]);
+        words.extend(self.plan.start_at_zero.then_some("-start_at_zero"));
+        words.extend("-c:v libx264 -preset ultrafast -crf 12".split(' '));
         // Jellyfin's muxer, which sets the frame rate's rule; all in one segment.
-        command.args("-f hls -hls_time 1000 -y".split(' '));
-        let result = command.arg(path.with_extension("m3u8")).output().unwrap();
-        let said = String::from_utf8_lossy(&result.stderr);
-        assert!(result.status.success(), "ffmpeg {graph}: {said}");
-        path.with_file_name(format!("{name}0.ts"))
+        words.extend("-avoid_negative_ts disabled -f hls -hls_time 1000 -y".split(' '));
+        let run = |folder: &Path| {
+            let playlist = folder.join("ffmpeg.m3u8");
+            output::capture("ffmpeg", &[&words[..], &[playlist.to_str().unwrap()]].concat());
+        };
+        let folder = if self.film.starts_with(stand::kept()) {
+            let command: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            let files = [std::slice::from_ref(&self.film), &self.drawn].concat();
+            let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+            reference::folder(&command, &files, run)
+        } else {
+            // What a worker has written is another each time.
+            run(self.case.dir.path());
+            self.case.dir.path().to_owned()
+        };
+        folder.join("ffmpeg0.ts")
     }
 
-    /// Compares the pictures in a box (width, height, left, top); `shown` are the numbers of some
-    /// in which subtitles stand there.
+    /// Runs the worker, and compares its pictures in boxes (width, height, left, top) with ffmpeg's; beside
+    /// each box the numbers of some pictures in which subtitles stand there.
     #[track_caller]
-    pub fn holds(self, area: [u32; 4], shown: &[usize]) {
+    pub fn holds(self, boxes: &[([u32; 4], &[usize])]) {
         let report = Run::start(&self.plan).finish();
         assert_eq!(report.ending, Some(Ending::Complete), "{:?}", report.lines);
         assert!(report.description.contains("rgsubtitles"), "{}", report.description);
@@ -127,47 +143,77 @@ impl Compared {
             assert_eq!(report.backend, expected, "{:?}", report.reason);
         }
         let ours = output::Output::read(&self.case.out(), &self.plan).whole;
-
-        let with = similar(&ours, &self.reference("with", &self.graph), area);
-        let plain = self.reference("plain", "[0:v:0]null");
-        let without = similar(&ours, &plain, area);
-        assert_eq!(with.len(), without.len());
-        let worst = with.iter().copied().fold(1.0, f64::min);
-        let mean = with.iter().sum::<f64>() / with.len() as f64;
-        println!("{} pictures, worst {worst:.4}, mean {mean:.4}", with.len());
-        let late: Vec<_> = with.iter().enumerate().filter(|(_, value)| **value < SIMILAR).collect();
-        assert!(late.is_empty(), "{} like {:?}", late.len(), &late[..late.len().min(5)]);
-        for number in shown {
-            assert!(without[*number] < DIFFERENT, "{number} shows nothing: {}", without[*number]);
+        let theirs = [self.reference(&self.graph), self.reference("[0:v:0]null")];
+        let areas: Vec<[u32; 4]> = boxes.iter().map(|(area, _)| *area).collect();
+        let [with, without] = &similar(&ours, &theirs, &areas)[..] else { unreachable!() };
+        for (number, (area, shown)) in boxes.iter().enumerate() {
+            let (with, without) = (&with[number], &without[number]);
+            assert_eq!(with.len(), without.len());
+            let worst = with.iter().copied().fold(1.0, f64::min);
+            let mean = with.iter().sum::<f64>() / with.len() as f64;
+            println!("{area:?}: {} pictures, worst {worst:.4}, mean {mean:.4}", with.len());
+            let late: Vec<_> =
+                with.iter().enumerate().filter(|(_, value)| **value < SIMILAR).collect();
+            assert!(
+                late.is_empty(),
+                "{area:?}: {} like {:?}",
+                late.len(),
+                &late[..late.len().min(5)]
+            );
+            for number in *shown {
+                let plain = without[*number];
+                assert!(plain < DIFFERENT, "{area:?}: {number} shows nothing: {plain}");
+            }
         }
     }
 }
 
-/// Structural similarity of each picture to another film's, in a box.
-pub fn similar(ours: &Path, theirs: &Path, [width, height, left, top]: [u32; 4]) -> Vec<f64> {
-    let stats = ours.with_extension("ssim");
-    let crop = format!("crop={width}:{height}:{left}:{top},settb=1/1000,setpts=N*40");
-    let graph = format!(
-        "[0:v:0]{crop}[a];[1:v:0]{crop}[b];[a][b]ssim=stats_file={}:shortest=1",
-        stats.display()
-    );
-    let files = [ours, theirs].map(|path| path.to_str().unwrap());
-    let inputs = ["-v", "fatal", "-nostdin", "-fflags", "+igndts", "-i", files[0], "-i", files[1]];
-    let output = ["-lavfi", &graph, "-an", "-f", "null", "-"];
-    output::capture("ffmpeg", &[&inputs[..], &output].concat());
-    let text = fs::read_to_string(stats).unwrap();
+/// Structural similarity of each picture to those of other films, in boxes: by film, box and picture.
+pub fn similar(ours: &Path, theirs: &[PathBuf], areas: &[[u32; 4]]) -> Vec<Vec<Vec<f64>>> {
+    use std::fmt::Write as _;
+    let stats = |film: usize, area: usize| ours.with_extension(format!("{film}-{area}.ssim"));
+    // One run for all of them: most of what is compared costs is decoding.
+    let split = |input: usize, name: &str, count: usize| {
+        let outputs: String = (0..count).map(|number| format!("[{name}{number}]")).collect();
+        format!("[{input}:v:0]settb=1/1000,setpts=N*40,split={count}{outputs};")
+    };
+    let mut graph = split(0, "ours", theirs.len() * areas.len());
+    for film in 0..theirs.len() {
+        graph += &split(film + 1, &format!("film{film}-"), areas.len());
+        for (area, [width, height, left, top]) in areas.iter().enumerate() {
+            let crop = format!("crop={width}:{height}:{left}:{top}");
+            let (number, file) = (film * areas.len() + area, stats(film, area));
+            let _ = write!(
+                graph,
+                "[ours{number}]{crop}[a{number}];[film{film}-{area}]{crop}[b{number}];\
+                 [a{number}][b{number}]ssim=stats_file={}:shortest=1;",
+                file.display()
+            );
+        }
+    }
+    let mut arguments = vec!["-v", "fatal", "-nostdin"];
+    for film in [ours].into_iter().chain(theirs.iter().map(PathBuf::as_path)) {
+        arguments.extend(["-fflags", "+igndts", "-i", film.to_str().unwrap()]);
+    }
+    arguments.extend(["-lavfi", graph.trim_end_matches(';'), "-an", "-f", "null", "-"]);
+    output::capture("ffmpeg", &arguments);
+    let own = count(ours);
     let value = |line: &str| line.split("All:").nth(1)?.split(' ').next()?.parse().ok();
-    let values: Vec<f64> = text.lines().filter_map(value).collect();
-    let counts = [ours, theirs].map(count);
-    assert_eq!(counts, [values.len(); 2], "one has more pictures than the other");
-    values
+    let read = |film: usize, area: usize| -> Vec<f64> {
+        let text = fs::read_to_string(stats(film, area)).unwrap();
+        let values: Vec<f64> = text.lines().filter_map(value).collect();
+        let counts = [own, count(&theirs[film])];
+        assert_eq!(counts, [values.len(); 2], "one has more pictures than the other");
+        values
+    };
+    (0..theirs.len()).map(|film| (0..areas.len()).map(|area| read(film, area)).collect()).collect()
 }
 
 /// When a film's pictures begin, s.
 pub fn first_pts(path: &Path) -> f64 {
     let arguments = ["-v", "fatal", "-select_streams", "v", "-show_entries", "packet=pts_time"];
     let rest = ["-of", "csv=p=0", path.to_str().unwrap()];
-    let text = output::capture("ffprobe", &[&arguments[..], &rest].concat());
+    let text = reference::said("ffprobe", &[&arguments[..], &rest].concat(), path);
     let text = String::from_utf8(text).unwrap();
     let times = text.lines().filter_map(|line| line.trim_end_matches(',').parse().ok());
     times.fold(f64::MAX, f64::min)
@@ -176,7 +222,7 @@ pub fn first_pts(path: &Path) -> f64 {
 pub fn count(path: &Path) -> usize {
     let arguments = ["-v", "fatal", "-count_packets", "-select_streams", "v", "-show_entries"];
     let rest = ["stream=nb_read_packets", "-of", "csv=p=0", path.to_str().unwrap()];
-    let text = output::capture("ffprobe", &[&arguments[..], &rest].concat());
+    let text = reference::said("ffprobe", &[&arguments[..], &rest].concat(), path);
     let text = String::from_utf8(text).unwrap();
     text.lines().find_map(|line| line.trim_end_matches(',').parse().ok()).unwrap()
 }

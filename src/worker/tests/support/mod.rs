@@ -10,7 +10,7 @@ use std::path::Path;
 
 use ffmpeg_args::*;
 pub use stand::clip::make as clip;
-pub use stand::{Report, Run, gpu, line, output, pause};
+pub use stand::{Report, Run, gpu, line, output, pause, reference};
 
 /// The plan of Jellyfin's plainest command for a file; adapt the rest.
 pub fn plan(input: &Path, directory: &Path) -> Transcode {
