@@ -122,7 +122,7 @@ impl Kept {
 /// What there is of a title, as far as can be said.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    Kept(Kept),
+    Kept(Box<Kept>),
     /// Nothing that would be of use.
     Nothing,
     /// Something that can't be read now. It may be good: nothing is to take its place.
@@ -288,7 +288,7 @@ impl Cache {
             spawn_blocking(look).await.map_err(io::Error::other).flatten()
         };
         match timeout(LOOK_LIMIT, look).await {
-            Ok(Ok(Some(kept))) => Opened::Kept(kept),
+            Ok(Ok(Some(kept))) => Opened::Kept(Box::new(kept)),
             Ok(Ok(None)) => Opened::Nothing,
             Ok(Err(error)) if is_broken(&error) => {
                 warn!(%error, "what is kept of it is broken");

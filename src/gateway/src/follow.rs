@@ -499,7 +499,7 @@ pub(crate) async fn begin(
             false => {
                 let have = begun.segments.len();
                 match context.cache.open(&title, &names, have, begun.lineage).await {
-                    Opened::Kept(kept) => Some(kept),
+                    Opened::Kept(kept) => Some(*kept),
                     Opened::Nothing => None,
                     Opened::Unknown => {
                         keeps = false;

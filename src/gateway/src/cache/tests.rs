@@ -126,7 +126,7 @@ impl Stage {
 
     async fn open(&self, have: usize, begun: Option<Lineage>) -> Option<Kept> {
         match self.cache.open(&self.title, &names(), have, begun).await {
-            Opened::Kept(kept) => Some(kept),
+            Opened::Kept(kept) => Some(*kept),
             Opened::Nothing => None,
             Opened::Unknown => panic!("nothing hinders"),
         }
