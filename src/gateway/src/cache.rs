@@ -10,7 +10,9 @@
 //!
 //! Invariants:
 //! - No stream waits for the cache: what is kept is copied when the stream has written it, a segment at a time
-//!   for all streams together, and nothing queues up; looking for what is kept has a limit of time.
+//!   for all streams together, and nothing queues up; looking for what is kept has a limit of time, and so has
+//!   each copy of it ([`crate::follow`]).
+//! - What is kept gives way to what goes further, or if it is broken; never to a trouble that passes.
 //! - Together titles are as large as configured, and the disk keeps its free share. The one that was used
 //!   longest ago goes first, as a whole, unless somebody uses it.
 //! - Segments of a title go back to one worker at the first ([`Lineage`]).
@@ -38,6 +40,7 @@ use keeper::Keeper;
 use log::Log;
 use metrics::Metrics;
 use prometheus::Registry;
+use rustix::fs::{AtFlags, statat};
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -104,6 +107,33 @@ impl Kept {
     pub(crate) fn state(&self, index: usize) -> io::Result<Option<Arc<Value>>> {
         self.states.0.state(index)
     }
+
+    /// It couldn't be read. What is broken is kept no longer; whether it is.
+    pub(crate) fn failed(&self, error: &io::Error) -> bool {
+        let Reader { shared, id } = &self.states.1;
+        let broken = is_broken(error);
+        if broken {
+            shared.give_up(*id, "broken");
+        }
+        broken
+    }
+}
+
+/// What there is of a title, as far as can be said.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Kept(Box<Kept>),
+    /// Nothing that would be of use.
+    Nothing,
+    /// Something that can't be read now. It may be good: nothing is to take its place.
+    Unknown,
+}
+
+/// Whether what is kept is wrong itself. Everything else passes: a disk that hangs or was lost, no more
+/// descriptors.
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | InvalidData | UnexpectedEof)
 }
 
 /// What there is too little of.
@@ -201,9 +231,10 @@ impl Shared {
 
     /// Nobody finds it any more.
     fn give_up(&self, id: Id, reason: &str) {
-        self.lock().mark_gone(id);
-        self.metrics.evicted(reason, 1);
-        self.untidy.notify_one();
+        if self.lock().mark_gone(id) {
+            self.metrics.evicted(reason, 1);
+            self.untidy.notify_one();
+        }
     }
 }
 
@@ -253,12 +284,12 @@ impl Cache {
         names: &HlsOutput,
         have: usize,
         begun: Option<Lineage>,
-    ) -> Option<Kept> {
-        let shared = self.shared.as_ref()?;
-        let disk = Arc::clone(shared.disk.get()?);
-        let (reader, lineage) = shared.hold(title)?;
+    ) -> Opened {
+        let Some(shared) = &self.shared else { return Opened::Nothing };
+        let Some(disk) = shared.disk.get().map(Arc::clone) else { return Opened::Nothing };
+        let Some((reader, lineage)) = shared.hold(title) else { return Opened::Nothing };
         if have > 0 && begun != Some(lineage) {
-            return None;
+            return Opened::Nothing;
         }
         let id = reader.id;
         let looks = Arc::clone(&shared.looks);
@@ -267,23 +298,25 @@ impl Cache {
             let turn = looks.acquire_owned().await.map_err(io::Error::other)?;
             let look = move || {
                 let _turn = turn;
-                read(&disk, reader, lineage, names)
+                read(&disk, reader, lineage, names, have)
             };
             spawn_blocking(look).await.map_err(io::Error::other).flatten()
         };
         match timeout(LOOK_LIMIT, look).await {
-            Ok(Ok(kept)) => {
-                let kept = kept.filter(|(count, _)| *count > have)?;
-                Some(kept.1)
+            Ok(Ok(Some(kept))) => Opened::Kept(Box::new(kept)),
+            Ok(Ok(None)) => Opened::Nothing,
+            Ok(Err(error)) if is_broken(&error) => {
+                warn!(%error, "what is kept of it is broken");
+                shared.give_up(id, "broken");
+                Opened::Nothing
             }
             Ok(Err(error)) => {
                 warn!(%error, "what is kept of it can't be read");
-                shared.give_up(id, "broken");
-                None
+                Opened::Unknown
             }
             Err(_) => {
                 warn!(limit = ?LOOK_LIMIT, "what is kept of it can't be read in time");
-                None
+                Opened::Unknown
             }
         }
     }
@@ -308,25 +341,31 @@ impl Cache {
     }
 }
 
-/// How many segments there are, and they.
+/// What there is beyond `have` segments.
 fn read(
     disk: &Disk,
     reader: Reader,
     lineage: Lineage,
     names: HlsOutput,
-) -> io::Result<Option<(usize, Kept)>> {
+    have: usize,
+) -> io::Result<Option<Kept>> {
     let folder = disk.folder(reader.id)?;
-    let log = Log::open(&folder, &names)?;
-    let count = log.len();
-    if count == 0 {
+    let log = Log::read(&folder, &names)?;
+    if log.len() <= have {
         return Ok(None);
+    }
+    // Without it no segment can be played.
+    if let Some(init) = names.init_name()
+        && statat(&folder, init, AtFlags::SYMLINK_NOFOLLOW)?.st_size == 0
+    {
+        return Err(io::ErrorKind::InvalidData.into());
     }
     disk.touch(reader.id)?;
     let segments = log.segments().clone();
     let stage = Stage { segments, progress: log.progress(), ..Stage::default() };
     let (_closed, stage) = watch::channel(stage);
     let production = Production { stream: None, lineage, folder: Arc::new(folder), names, stage };
-    Ok(Some((count, Kept { production, states: Arc::new((log, reader)) })))
+    Ok(Some(Kept { production, states: Arc::new((log, reader)) }))
 }
 
 /// Removes what was kept while that was wanted.

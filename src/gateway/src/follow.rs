@@ -5,11 +5,14 @@
 //! encoded for them. When the producer breaks off, or is paused and this viewer would soon wait for
 //! it, the stream goes on with a worker of its own behind the last segment that was copied.
 //!
-//! What is kept is there at once, but no use to a viewer who may soon leave: it is copied no further ahead of
-//! him than Jellyfin lets an ffmpeg get, and not while he has paused.
+//! What is kept is there at once, but no use to a viewer who may soon leave: as far ahead of him as Jellyfin
+//! lets an ffmpeg get, it is copied at the pace of an ffmpeg, and not at all while he has paused. Its disk may
+//! hang at any moment: then the copy is abandoned, and the stream goes on with a worker.
 //!
 //! Invariant: whatever becomes of the producer, the hook hears no more of it than that the stream goes
 //! on.
+
+mod progress;
 
 use std::io;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -17,12 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hls::{Room, Share};
+use progress::in_hand;
 use session::{Control, Ending, GatewayToHook, HookToGateway, PROTOCOL, Progress, Writer};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{info, warn};
 
-use crate::cache::Kept;
+use crate::cache::{Kept, Opened};
 use crate::config::duration;
 use crate::connection::Connection;
 use crate::ending::{let_go, tell};
@@ -37,8 +42,15 @@ use crate::taking::{note, wait_for};
 const REPORT: Duration = Duration::from_millis(500);
 /// Time between two looks at whether the viewer has enough in hand.
 const LOOK: Duration = Duration::from_secs(1);
-/// How far ahead of its viewer what is kept is copied: as far as Jellyfin's throttling lets an ffmpeg get.
+/// How far ahead of its viewer what is kept is copied at once: as far as Jellyfin's throttling lets an ffmpeg
+/// get.
 const AHEAD: Duration = Duration::from_secs(180);
+/// And how fast beyond that, in times of playing: where he is is a guess, and one who plays at double speed or has
+/// leapt mustn't be left to wait. Jellyfin pauses what it knows to be too far ahead.
+const PACE: f64 = 4.0;
+/// How long one copy of what is kept may take, not counting what it waits for room. A segment is some megabytes,
+/// and a viewer has mostly more in hand than this.
+const COPY_LIMIT: Duration = Duration::from_secs(2);
 /// Marks temporary files: no worker has this number.
 const NO_WORKER: u32 = 0;
 
@@ -51,11 +63,15 @@ struct Follower<'a> {
     job: &'a mut Job,
     /// What he follows is kept.
     kept: Option<Kept>,
+    /// It has turned out to be broken, and is kept no longer.
+    broken: bool,
     arrived: Instant,
     /// What was copied so far.
     segments: &'a mut Segments,
     /// Their length, s.
     copied: f64,
+    /// When the last of them was copied.
+    latest: Instant,
     /// When the hook was last told how far the stream is.
     told: Option<Instant>,
     /// For the copies, and whether it is waited for.
@@ -63,25 +79,14 @@ struct Follower<'a> {
     no_room: watch::Receiver<bool>,
 }
 
-/// What of the producer's progress is in the viewer's hands, of whom so much was copied: neither what
-/// isn't copied yet nor what is in the segment that is being written. Never less than he was told
-/// `before`, which may have been another producer's.
-fn in_hand(theirs: Progress, copied: Duration, before: Progress) -> Progress {
-    let copied = u64::try_from(copied.as_micros()).unwrap_or(u64::MAX);
-    let position = theirs.position_us.min(copied);
-    let share = |whole: u64| {
-        let part = u128::from(whole) * u128::from(position) / u128::from(theirs.position_us.max(1));
-        u64::try_from(part).unwrap_or(whole)
-    };
-    let rest = i64::try_from(theirs.position_us - position).unwrap_or(i64::MAX);
-    let source = theirs.source_us.saturating_sub(rest);
-    Progress {
-        frames: share(theirs.frames).max(before.frames),
-        position_us: position.max(before.position_us),
-        source_us: if before.frames == 0 { source } else { source.max(before.source_us) },
-        bytes: share(theirs.bytes).max(before.bytes),
-        elapsed_us: theirs.elapsed_us,
-    }
+/// Whether more of what is kept is copied now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    No,
+    /// There is enough for the moment.
+    Until(Instant),
+    /// Jellyfin has paused the stream.
+    Paused,
 }
 
 /// How following has ended.
@@ -162,7 +167,8 @@ impl Follower<'_> {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut over = self.kept.is_some();
         loop {
-            let waits = self.is_far_ahead();
+            let rest = self.rest();
+            let waits = rest != Rest::No;
             let behind = match waits {
                 true => true,
                 false => match self.take(share, production, description, over).await {
@@ -190,6 +196,10 @@ impl Follower<'_> {
                     over = changed.is_err();
                     Continue(())
                 }
+                () = sleep_until(match rest {
+                    Rest::Until(then) => then,
+                    Rest::No | Rest::Paused => Instant::now(),
+                }), if matches!(rest, Rest::Until(_)) => Continue(()),
                 _ = looks.tick() => self.look(production),
             };
             if let Break(left) = step {
@@ -199,11 +209,18 @@ impl Follower<'_> {
     }
 
     /// Whether more of what is kept would be too much. He waits where the next gateway could go on.
-    fn is_far_ahead(&self) -> bool {
-        let far =
-            || self.entry.with(|record| record.state == State::Paused || record.lead() >= AHEAD);
-        let has_state = |segments: &Segments| segments.latest()?.state;
-        self.kept.is_some() && has_state(self.segments).is_some() && far()
+    fn rest(&self) -> Rest {
+        let latest = self.segments.latest().filter(|latest| latest.state.is_some());
+        let (Some(_), Some(latest)) = (&self.kept, latest) else { return Rest::No };
+        let (paused, far) =
+            self.entry.with(|record| (record.state == State::Paused, record.lead() >= AHEAD));
+        let pause = Duration::try_from_secs_f64(latest.seconds() / PACE).unwrap_or_default();
+        let then = self.latest + pause;
+        match paused {
+            true => Rest::Paused,
+            false if far && Instant::now() < then => Rest::Until(then),
+            false => Rest::No,
+        }
     }
 
     /// Takes over the next segment; whether there are more. `over`: nothing is produced any more.
@@ -224,36 +241,46 @@ impl Follower<'_> {
         if let Some(mut segment) = new {
             let number = production.names.start_number + self.segments.len() as u64;
             if self.segments.is_empty() {
-                // Jellyfin deletes what its viewer has watched. As long as nothing is committed, the hook
-                // may still run the real ffmpeg, should there be no room for a worker.
-                let share = Arc::clone(share);
-                if let Err(error) = self.copy(move || share.look_for(number)).await? {
+                // Jellyfin deletes what its viewer has watched.
+                if let Err(error) = self.copy(share, move |share| share.look_for(number)).await? {
                     info!(%error, number, "the first segment is gone");
+                    self.failed(&error);
                     return Break(Left::Alone);
                 }
                 let backend = "shared".to_owned();
                 let description = description.to_owned();
                 self.tell(&GatewayToHook::Running { backend, description })?;
-                self.tell(&GatewayToHook::Committed)?;
             }
             let index = self.segments.len();
-            let (share, kept) = (Arc::clone(share), self.kept.clone());
-            let copy = move || {
+            let kept = self.kept.clone();
+            let copy = move |share: &Share| {
                 if index == 0 {
                     share.init()?;
                 }
                 let state = kept.map(|kept| kept.state(index)).transpose()?;
                 share.segment(number).map(|_| state)
             };
-            match self.copy(copy).await? {
+            match self.copy(share, copy).await? {
                 Ok(Some(state)) => segment.state = state,
                 Ok(None) => {}
                 Err(error) => {
                     // Its viewer has gone, most likely, and Jellyfin tidies up.
                     warn!(%error, number, "can't take over a segment");
+                    self.failed(&error);
                     return Break(Left::Alone);
                 }
             }
+            if self.segments.is_empty() {
+                // Only now: as long as nothing is committed the hook may run the real ffmpeg, should the copy
+                // have failed and there be no room for a worker. It may find an init file then, or a
+                // segment if the gateway is lost at this very moment, and writes over them: nobody has
+                // been served the first segment before there is a second, or its placeholder.
+                self.tell(&GatewayToHook::Committed)?;
+                if self.kept.is_some() {
+                    self.context.cache.met(true);
+                }
+            }
+            self.latest = Instant::now();
             self.copied += segment.seconds();
             self.segments.push(segment.clone());
             self.entry.may_move(self.may_move());
@@ -289,24 +316,34 @@ impl Follower<'_> {
         if behind || !complete {
             return Continue(behind);
         }
-        let share = Arc::clone(share);
-        if let Err(error) = self.copy(move || share.playlist()).await? {
-            // Jellyfin makes its own; this one is for people.
-            warn!(%error, "can't take over the playlist");
+        // Jellyfin makes its own; this one is for people.
+        match self.copy(share, Share::playlist).await {
+            Continue(Err(error)) => warn!(%error, "can't take over the playlist"),
+            Continue(Ok(())) | Break(Left::Alone) => {}
+            Break(left) => return Break(left),
         }
         Break(self.end(Ending::Complete, "complete").await)
+    }
+
+    /// It couldn't be copied.
+    fn failed(&mut self, error: &io::Error) {
+        self.broken = self.kept.as_ref().is_some_and(|kept| kept.failed(error));
     }
 
     /// Copies on a thread of its own, which may have to wait for room. Whoever quits meanwhile is heard; what
     /// isn't whole by then is removed.
     async fn copy<T: Send + 'static>(
         &mut self,
-        copy: impl FnOnce() -> io::Result<T> + Send + 'static,
+        share: &Arc<Share>,
+        copy: impl FnOnce(&Share) -> io::Result<T> + Send + 'static,
     ) -> ControlFlow<Left, io::Result<T>> {
-        let mut copying = tokio::task::spawn_blocking(copy);
+        let theirs = Arc::clone(share);
+        let mut copying = spawn_blocking(move || copy(&theirs));
         let mut quitting = self.context.phase.clone();
         let mut moving = quitting.clone();
+        let mut limit = Instant::now() + COPY_LIMIT;
         loop {
+            let waits = *self.no_room.borrow();
             let message = tokio::select! {
                 biased;
                 done = &mut copying => {
@@ -316,25 +353,29 @@ impl Follower<'_> {
                 // The sender is in the room, as long as that is here.
                 Ok(()) = self.no_room.changed() => {
                     self.note_room()?;
+                    limit = Instant::now() + COPY_LIMIT;
                     continue;
                 }
                 message = self.hook.receive::<HookToGateway>() => {
                     message.ok().flatten().map(|received| received.message)
                 }
                 () = wait_for(&mut moving, Phase::Moving), if self.may_move() => {
-                    self.room.leave(true);
-                    let _ = copying.await;
+                    self.abandon(share, copying, COPY_LIMIT).await;
                     return Break(self.let_go().await);
                 }
                 () = wait_for(&mut quitting, Phase::Quitting) => {
                     Some(HookToGateway::Control(Control::Quit))
                 }
+                () = sleep_until(limit), if self.kept.is_some() && !waits => {
+                    warn!(limit = ?COPY_LIMIT, "what is kept can't be copied in time");
+                    self.abandon(share, copying, Duration::ZERO).await;
+                    return Break(Left::Alone);
+                }
             };
             let stays = [Control::Pause, Control::Resume].map(HookToGateway::Control);
             if !message.as_ref().is_some_and(|message| stays.contains(message)) {
-                self.room.leave(true);
                 // Half a copy is gone before anybody hears of the end.
-                let _ = copying.await;
+                self.abandon(share, copying, COPY_LIMIT).await;
                 return match message {
                     Some(message) => self
                         .hear(message)
@@ -347,6 +388,17 @@ impl Follower<'_> {
                 self.hear(message).await?;
             }
         }
+    }
+
+    /// Nothing of a copy appears any more. One of what is kept may hang, and is waited for so long at most.
+    async fn abandon<T>(&self, share: &Share, copying: JoinHandle<T>, limit: Duration) {
+        share.abandon();
+        self.room.leave(true);
+        match self.kept {
+            Some(_) => drop(timeout(limit, copying).await),
+            None => drop(copying.await),
+        }
+        self.job.output.sweep(self.entry.id().writer_tag(NO_WORKER)).await;
     }
 
     fn note_room(&mut self) -> ControlFlow<Left> {
@@ -439,20 +491,27 @@ pub(crate) async fn begin(
     let folder = Arc::clone(job.output.folder());
     // What is kept couldn't be read: it is made anew.
     let mut distrusts = false;
+    // But what may be good all the same isn't to be replaced by it.
+    let mut keeps = true;
     loop {
         let kept = match distrusts {
             true => None,
-            false => context.cache.open(&title, &names, begun.segments.len(), begun.lineage).await,
+            false => {
+                let have = begun.segments.len();
+                match context.cache.open(&title, &names, have, begun.lineage).await {
+                    Opened::Kept(kept) => Some(*kept),
+                    Opened::Nothing => None,
+                    Opened::Unknown => {
+                        keeps = false;
+                        None
+                    }
+                }
+            }
         };
         let is_kept = kept.is_some();
         let is_new = begun.segments.is_empty();
         let production = match &kept {
-            Some(kept) => {
-                if is_new {
-                    context.cache.met(true);
-                }
-                kept.production.clone()
-            }
+            Some(kept) => kept.production.clone(),
             None => {
                 let segments = (begun.segments.clone(), begun.lineage);
                 match context.sharing.join(&title, entry.id(), &folder, &names, segments) {
@@ -460,7 +519,9 @@ pub(crate) async fn begin(
                         if is_new {
                             context.cache.met(false);
                         }
-                        context.cache.keep(&title, production);
+                        if keeps {
+                            context.cache.keep(&title, production);
+                        }
                         begun.offer = Some(offer);
                         return Some(begun);
                     }
@@ -487,44 +548,33 @@ pub(crate) async fn begin(
             hook,
             job,
             kept,
+            broken: false,
             arrived,
             segments,
             copied,
+            latest: Instant::now(),
             told: None,
             room,
             no_room,
         };
-        match follower.follow(production).await {
+        let left = follower.follow(production).await;
+        let broken = follower.broken;
+        if let Some(kept) = follower.kept.take() {
+            // Closing files of a disk that hangs may, too.
+            spawn_blocking(move || drop(kept));
+        }
+        if begun.segments.is_empty() {
+            // Whoever begins goes back to nobody.
+            begun.lineage = None;
+        }
+        match left {
             Left::Over(_) | Left::Moved => return None,
-            Left::Alone if is_kept => distrusts = true,
+            Left::Alone if is_kept => {
+                distrusts = true;
+                keeps &= broken;
+            }
             Left::Alone => return Some(begun),
             Left::Bereft => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn progress(frames: u64, seconds: u64) -> Progress {
-        let position_us = seconds * 1_000_000;
-        let source_us = position_us as i64 + 60_000_000;
-        Progress { frames, position_us, source_us, bytes: frames * 10, elapsed_us: 7 }
-    }
-
-    #[test]
-    fn a_viewer_is_as_far_as_what_was_copied() {
-        let none = Progress::default();
-        let check = |theirs, copied, before, expect| {
-            assert_eq!(in_hand(theirs, Duration::from_secs(copied), before), expect);
-        };
-        check(progress(500, 20), 6, none, progress(150, 6));
-        check(progress(500, 20), 20, none, progress(500, 20));
-        check(progress(500, 20), 21, none, progress(500, 20));
-        // Another producer, who isn't there yet.
-        check(progress(250, 10), 12, progress(300, 12), progress(300, 12));
-        check(none, 0, none, none);
-        assert_eq!(in_hand(progress(500, 20), Duration::MAX, none), progress(500, 20));
     }
 }

@@ -5,6 +5,8 @@ mod common;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{Gateway, Hook, Setup, eventually, kill, until};
 use ffmpeg_args::{Location, Output, Transcode};
@@ -238,13 +240,16 @@ fn what_is_kept_is_copied_no_further_ahead_than_a_viewer_needs() {
     let house = House::new(MEGABYTE);
     house.plays(LONG, "aaa");
     house.keeps(70);
+    let began = Instant::now();
     let mut second = house.viewer(LONG, "bbb");
     let stream = second.accepted();
-    second.segment(64);
+    // Beyond that it goes on, a segment of three seconds each 0.75 s.
+    second.segment(67);
+    assert!(began.elapsed() > Duration::from_millis(1400), "{:?}", began.elapsed());
     second.control(Control::Pause);
     until("it is paused", || house.gateway.json("/v1/streams")[0]["state"] == "paused");
     let paused = segments_of(&house.gateway, stream);
-    assert!((60..=64).contains(&paused), "{paused} segments");
+    assert!((63..=66).contains(&paused), "{paused} segments");
     // It isn't held for a lead, either: a viewer who is paused needs none.
     second.control(Control::Quit);
     assert_eq!(second.ended(), Ending::Quit);
@@ -259,6 +264,7 @@ fn what_somebody_reads_stays_and_what_was_used_longest_ago_goes() {
     let first = house.titles();
     let mut reader = house.viewer(LONG, "bbb");
     reader.segment(64);
+    reader.control(Control::Pause);
     // There is no room for all of it, and nothing that could go.
     let other = "segments=30,every=1,size=12000";
     assert_eq!(house.plays(other, "ccc").len(), 30);
@@ -287,6 +293,67 @@ fn a_reader_outlives_what_he_reads() {
     let ours = whole(&house.out("bbb"), "bbb");
     assert_eq!(ours.len(), 70);
     assert!(String::from_utf8_lossy(&ours[69].1).contains("of worker 2"));
+}
+
+/// A pipe that nobody writes to stands for a disk that hangs.
+#[test]
+fn a_disk_that_hangs_later_is_left_alone() {
+    let house = House::new(MEGABYTE);
+    house.plays(LONG, "aaa");
+    house.keeps(70);
+    let mut second = house.viewer(LONG, "bbb");
+    second.segment(64);
+    second.control(Control::Pause);
+    until("it is paused", || house.gateway.json("/v1/streams")[0]["state"] == "paused");
+    let title = house.titles().remove(0);
+    for number in 65..75 {
+        let path = title.join(format!("{number}.ts"));
+        fs::remove_file(&path).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    }
+    second.control(Control::Resume);
+    house.gateway.logged("what is kept can't be copied in time");
+    assert_eq!(second.ended(), Ending::Complete);
+    let ours = whole(&house.out("bbb"), "bbb");
+    assert_eq!(ours.len(), 70);
+    assert!(String::from_utf8_lossy(&ours[69].1).contains("of worker 2"));
+    // What may come back isn't replaced.
+    house.gateway.idle();
+    assert_eq!(house.titles(), [title]);
+    house.keeps(70);
+    house.gateway.metric("rendergate_cache_evictions_total{reason=\"broken\"} 0");
+}
+
+/// As long as the hook may still run the real ffmpeg.
+#[test]
+fn nothing_is_promised_before_the_first_segment_is_there() {
+    let house = House::new(MEGABYTE);
+    let script = "segments=5,every=5,size=100";
+    house.plays(script, "aaa");
+    house.keeps(5);
+    let title = house.titles().remove(0);
+    // Of the same size, and not to be followed.
+    let first = title.join("5.ts");
+    let size = usize::try_from(fs::metadata(&first).unwrap().len()).unwrap();
+    fs::remove_file(&first).unwrap();
+    std::os::unix::fs::symlink("x".repeat(size), &first).unwrap();
+    let mut second = house.viewer(script, "bbb");
+    let mut backends = Vec::new();
+    loop {
+        match second.next().expect("it is committed") {
+            GatewayToHook::Running { backend, .. } => backends.push(backend),
+            GatewayToHook::Committed => break,
+            _ => {}
+        }
+    }
+    assert_eq!(backends, ["shared", "fake"]);
+    assert_eq!(second.ended(), Ending::Complete);
+    assert_eq!(whole(&house.out("bbb"), "bbb").len(), 5);
+    // He began with nothing of it.
+    house.gateway.metric("rendergate_cache_hits_total 0");
+    house.gateway.metric("rendergate_cache_misses_total 2");
+    house.gateway.idle();
+    assert_eq!(house.titles(), [title]);
 }
 
 /// He waits where there is a state, of which few are in memory.

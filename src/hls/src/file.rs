@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::fs::{
@@ -221,22 +222,34 @@ impl Folder {
     /// Copies a whole file of another folder; its size in bytes. Not a link: a later ffmpeg writes over
     /// the segments that it finds, in place. File systems that can share the blocks do.
     ///
+    /// Once it is `abandoned` nothing appears any more, however late a read returns; between that look and
+    /// the rename is no other call that could hang. The temporary file stays: another one may have taken
+    /// its name, so that whoever abandons it sweeps.
+    ///
     /// # Errors
-    /// Those of reading and writing; `NotFound` if there is no such file, or an empty one.
+    /// Those of reading and writing; `NotFound` if there is no such file, or an empty one; `Interrupted` if
+    /// it was abandoned.
     pub fn copy(
         &self,
         from: &Self,
         from_name: &str,
         name: &str,
         temporary: String,
+        abandoned: &AtomicBool,
     ) -> io::Result<u64> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut source = File::from(openat(&from.directory, from_name, flags, Mode::empty())?);
         if source.metadata()?.len() == 0 {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let is_wanted = || match abandoned.load(Ordering::SeqCst) {
+            true => Err(io::Error::from(io::ErrorKind::Interrupted)),
+            false => Ok(()),
+        };
+        is_wanted()?;
         let mut file = self.create(name, temporary).map_err(io::Error::other)?;
         let copied = file.fd.try_clone().and_then(|target| self.fill(&mut source, target));
+        is_wanted()?;
         match copied {
             Ok(bytes) => {
                 file.bytes = bytes;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ffmpeg_args::HlsOutput;
@@ -23,6 +24,7 @@ pub struct Share {
     to: Folder,
     ours: HlsOutput,
     tag: String,
+    abandoned: AtomicBool,
 }
 
 impl Share {
@@ -33,12 +35,19 @@ impl Share {
         (to, ours): (OwnedFd, HlsOutput),
         writer_tag: String,
     ) -> Self {
-        Self { from: Folder::new(from), theirs, to: Folder::new(to), ours, tag: writer_tag }
+        let (from, to) = (Folder::new(from), Folder::new(to));
+        Self { from, theirs, to, ours, tag: writer_tag, abandoned: AtomicBool::new(false) }
     }
 
     /// Waits for room as this says, instead of failing.
     pub fn be_patient(&mut self, patience: Arc<dyn Patience>) {
         self.to.be_patient(patience);
+    }
+
+    /// From now on nothing appears, not even what is being copied. Nobody need wait for a copy that hangs
+    /// then; its temporary file is to be swept.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
     }
 
     /// Takes a complete segment; its size in bytes. It appears by rename, replacing what stands there.
@@ -98,11 +107,14 @@ impl Share {
         File::from(file).take(LONGEST_PLAYLIST).read_to_string(&mut text)?;
         let text = self.renamed(&text);
         let name = &self.ours.playlist;
+        if self.abandoned.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         self.to.put(name, self.temporary(name), text.as_bytes()).map_err(io::Error::other)
     }
 
     fn take(&self, theirs: &str, ours: &str) -> io::Result<u64> {
-        self.to.copy(&self.from, theirs, ours, self.temporary(ours))
+        self.to.copy(&self.from, theirs, ours, self.temporary(ours), &self.abandoned)
     }
 
     fn temporary(&self, name: &str) -> String {
@@ -199,5 +211,21 @@ mod tests {
         (4..6).for_each(|number| own.push(ours.segment_name(number), 3.0));
         assert_eq!(read(1, "b2.m3u8"), own.text(&ours, true).into_bytes());
         assert_eq!(fs::read_dir(folders[1].path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn what_is_abandoned_does_not_appear() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let open = |at: usize| -> OwnedFd { File::open(folders[at].path()).unwrap().into() };
+        for name in ["a4.mp4", "a-1.mp4", "a.m3u8"] {
+            fs::write(folders[0].path().join(name), "x").unwrap();
+        }
+        let share = Share::new((open(0), output("a")), (open(1), output("b")), "s2w0".into());
+        share.abandon();
+        let each = [share.segment(4).map(drop), share.init(), share.playlist()];
+        assert!(each.iter().all(|done| {
+            done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
+        }));
+        assert_eq!(fs::read_dir(folders[1].path()).unwrap().count(), 0);
     }
 }

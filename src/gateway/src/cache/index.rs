@@ -73,6 +73,10 @@ impl Index {
         self.entries.iter().find(found).map(|(id, _)| *id)
     }
 
+    pub(super) fn lineage(&self, id: Id) -> Option<Lineage> {
+        self.entries.get(&id).map(|entry| entry.lineage)
+    }
+
     /// Begins to add to what there is of a title, if it goes back to the same.
     pub(super) fn go_on(&mut self, title: &Title, lineage: Lineage) -> Option<Id> {
         let id = self.find(title)?;
@@ -88,7 +92,10 @@ impl Index {
 
     /// Somebody reads it from now on: what it goes back to. `None` if it can't be read now.
     pub(super) fn hold(&mut self, id: Id, now: SystemTime) -> Option<Lineage> {
-        let entry = self.entries.get_mut(&id).filter(|entry| !entry.shrinks)?;
+        // Of one that has just been begun there isn't a segment, nor perhaps a folder.
+        let is_new = |entry: &Entry| entry.grows && entry.bytes == 0;
+        let can_be = |entry: &&mut Entry| !entry.shrinks && !is_new(entry);
+        let entry = self.entries.get_mut(&id).filter(can_be)?;
         entry.readers += 1;
         entry.used = now;
         Some(entry.lineage)
@@ -118,9 +125,10 @@ impl Index {
         }
     }
 
-    /// Nobody finds it any more.
-    pub(super) fn mark_gone(&mut self, id: Id) {
-        self.change(id, |entry| entry.gone = true);
+    /// Nobody finds it any more; whether that is news.
+    pub(super) fn mark_gone(&mut self, id: Id) -> bool {
+        let entry = self.entries.get_mut(&id);
+        entry.is_some_and(|entry| !std::mem::replace(&mut entry.gone, true))
     }
 
     pub(super) fn is_gone(&self, id: Id) -> bool {
@@ -210,7 +218,7 @@ mod tests {
         assert_eq!(index.take_gone(), Some(3));
         assert_eq!(index.give_up_one(), None);
         // Nobody finds it, and it stands.
-        index.mark_gone(5);
+        assert!(index.mark_gone(5) && !index.mark_gone(5));
         assert_eq!((index.find(&title("5")), index.take_gone(), index.bytes()), (None, None, 200));
         index.let_go(5);
         assert_eq!(index.take_gone(), Some(5));
@@ -226,7 +234,9 @@ mod tests {
         let id = index.begin(&title("5"), Lineage::new(), at(50));
         assert_eq!((id, index.find(&title("5"))), (10, Some(10)));
         assert_eq!(index.take_gone(), Some(5));
+        assert!(index.hold(10, at(55)).is_none());
         index.weighs(10, 70, at(60));
+        assert!(index.hold(10, at(65)).is_some());
         assert_eq!((index.bytes(), index.titles()), (270, 3));
     }
 

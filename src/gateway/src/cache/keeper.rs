@@ -3,6 +3,10 @@
 //! It looks at how far the production is and copies the next segment that isn't kept, so that what waits is in
 //! the stream's own folder and nowhere else. A disk that is too slow makes it fall behind, not the stream.
 //!
+//! What is kept already is cut or replaced only when the production has got further, and all that takes its
+//! place still stands in the stream's folder: a longer title never gives way to a shorter one, unless Jellyfin
+//! deletes segments just while they are copied.
+//!
 //! When the stream is over, what is still missing is copied if it stands as it stood then: another run may
 //! write into the same folder, under the same names.
 
@@ -23,7 +27,7 @@ use tracing::{debug, info, warn};
 use super::disk::Disk;
 use super::index::Id;
 use super::log::Log;
-use super::{Shared, disk};
+use super::{Shared, disk, is_broken};
 use crate::sharing::{Known, Production, Stage, Title};
 
 /// How long it waits for its turn. A disk on which others are that slow may hang, and whoever waits holds a
@@ -43,6 +47,8 @@ enum Stop {
     Missed,
     /// Its turn didn't come.
     Slow,
+    /// No end: so many segments are kept that would have to go, and there aren't more of these.
+    Shorter(usize),
     Io(io::Error),
 }
 
@@ -59,7 +65,7 @@ impl Stop {
             Self::Full("room") => {
                 return info!(segments, "no more of it is kept: there is no room for more");
             }
-            Self::Gone | Self::Missed => false,
+            Self::Gone | Self::Missed | Self::Shorter(_) => false,
             Self::Full(_) | Self::Slow | Self::Io(_) => !said.swap(true, Ordering::Relaxed),
         };
         match self {
@@ -83,6 +89,8 @@ pub(super) struct Keeper {
     begun: usize,
     /// Of its news of segments that were written anew, those that were heard.
     heard: usize,
+    /// It has to get beyond so many segments before anything is kept of it.
+    beyond: usize,
 }
 
 /// Gives back what it works on, or drops it.
@@ -138,7 +146,7 @@ impl Keeper {
         production: Production,
     ) -> Self {
         let begun = production.stage.borrow().segments.len();
-        Self { shared, disk, title, production, begun, heard: 0 }
+        Self { shared, disk, title, production, begun, heard: 0, beyond: 0 }
     }
 
     /// Keeps it until it is over, or can't be kept.
@@ -156,27 +164,35 @@ impl Keeper {
     async fn keep(&mut self, count: &mut usize) -> Result<(), Stop> {
         let mut keeping: Option<Keeping> = None;
         let mut over = false;
-        loop {
+        let end = loop {
             if let Some(next) = self.next(count) {
                 let slot = timeout(TURN_LIMIT, Arc::clone(&self.shared.slot).acquire_owned());
-                let Ok(Ok(slot)) = slot.await else { return Err(Stop::Slow) };
+                let Ok(Ok(slot)) = slot.await else { break Err(Stop::Slow) };
                 let work = self.work(keeping.take(), next);
                 let work = move || {
                     let _slot = slot;
                     work()
                 };
                 let done = spawn_blocking(work).await.map_err(io::Error::other);
-                let it = done.map_err(Stop::from).flatten()?;
-                *count = it.count;
-                keeping = Some(it);
+                match done.map_err(Stop::from).flatten() {
+                    Ok(it) => {
+                        (*count, self.beyond) = (it.count, it.beyond);
+                        keeping = Some(it);
+                    }
+                    Err(Stop::Shorter(kept)) => self.beyond = kept,
+                    Err(stop) => break Err(stop),
+                }
             } else if over {
                 debug!(segments = *count, "kept");
-                return Ok(());
+                break Ok(());
             } else {
                 // What was said last is still to be heard.
                 over = self.production.stage.changed().await.is_err();
             }
-        }
+        };
+        // Closing what was written may wait for a disk.
+        let _ = spawn_blocking(move || drop(keeping)).await;
+        end
     }
 
     /// The next piece of it, for a thread that may wait for a disk.
@@ -201,9 +217,50 @@ impl Keeper {
         let anew = stage.anew.get(self.heard..).unwrap_or_default();
         *count = anew.iter().fold(*count, |count, index| count.min(*index));
         self.heard = stage.anew.len();
+        if stage.segments.len() <= self.beyond {
+            return None;
+        }
         let known = stage.segments.get(*count)?;
         Some(Next { index: *count, known, progress: stage.progress })
     }
+}
+
+/// Of looking into the stream's folder.
+fn missed(error: io::Error) -> Stop {
+    match error.kind() {
+        io::ErrorKind::NotFound => Stop::Missed,
+        _ => Stop::Io(error),
+    }
+}
+
+/// Whether a production has more segments than the `kept` ones, and from an index on all of them stand.
+///
+/// # Errors
+/// `Shorter`, `Missed`, and those of looking.
+fn is_further(
+    kept: usize,
+    from: usize,
+    stage: &watch::Receiver<Stage>,
+    share: &Share,
+    names: &HlsOutput,
+) -> Result<(), Stop> {
+    let (count, over) = {
+        let stage = stage.borrow();
+        (stage.segments.len(), stage.over)
+    };
+    if count <= kept {
+        return Err(Stop::Shorter(kept));
+    }
+    for index in from..count {
+        let number = names.start_number + index as u64;
+        share.look_for(number).map_err(missed)?;
+        if let Some(over) = over
+            && !share.stands_since(number, over).map_err(missed)?
+        {
+            return Err(Stop::Missed);
+        }
+    }
+    Ok(())
 }
 
 /// A title's folder, to which is added.
@@ -218,6 +275,8 @@ struct Keeping {
     log: Log,
     /// Segments that are kept of this production.
     count: usize,
+    /// See [`Keeper::beyond`].
+    beyond: usize,
 }
 
 impl Drop for Keeping {
@@ -243,6 +302,22 @@ impl Keeping {
     ) -> Result<Self, Stop> {
         let names = disk::names(&production.names);
         let now = SystemTime::now();
+        let before = {
+            let index = shared.lock();
+            index.find(title).filter(|id| index.lineage(*id) != Some(production.lineage))
+        };
+        if let Some(before) = before {
+            let kept = match disk.folder(before).and_then(|folder| Log::read(folder, &names)) {
+                Ok(log) => log.len(),
+                Err(error) if is_broken(&error) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            let theirs = (production.folder.try_clone()?, production.names.clone());
+            // Only looked at.
+            let ours = (production.folder.try_clone()?, names.clone());
+            let share = Share::new(theirs, ours, TAG.to_owned());
+            is_further(kept, 0, &production.stage, &share, &names)?;
+        }
         let mut index = shared.lock();
         let known = index.go_on(title, production.lineage);
         let id = match known {
@@ -269,11 +344,13 @@ impl Keeping {
             Ok((folder, log, share)) => {
                 let count = log.len().min(begun);
                 let stage = production.stage.clone();
-                Ok(Self { shared, disk, id, folder, names, share, stage, log, count })
+                Ok(Self { shared, disk, id, folder, names, share, stage, log, count, beyond: 0 })
             }
             Err(error) => {
                 shared.lock().rests(id);
-                shared.give_up(id, "broken");
+                if known.is_none() || is_broken(&error) {
+                    shared.give_up(id, "broken");
+                }
                 Err(error.into())
             }
         }
@@ -287,6 +364,13 @@ impl Keeping {
     fn keep(&mut self, next: Next) -> Result<(), Stop> {
         let Next { index, known, progress } = next;
         if index < self.log.len() {
+            match is_further(self.log.len(), index, &self.stage, &self.share, &self.names) {
+                Err(Stop::Shorter(kept)) => {
+                    (self.count, self.beyond) = (index, kept);
+                    return Ok(());
+                }
+                other => other?,
+            }
             if !self.shared.lock().shrinks(self.id) {
                 return Err(Stop::Gone);
             }
@@ -294,10 +378,6 @@ impl Keeping {
             self.weigh();
         }
         let number = self.names.start_number + index as u64;
-        let missed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => Stop::Missed,
-            _ => Stop::Io(error),
-        };
         let size = self.share.look_for(number).map_err(missed)?;
         if self.shared.lock().is_gone(self.id) {
             return Err(Stop::Gone);
@@ -325,7 +405,7 @@ impl Keeping {
         }
         self.log.push(bytes, &known, progress)?;
         self.shared.said.store(false, Ordering::Relaxed);
-        self.count = index + 1;
+        (self.count, self.beyond) = (index + 1, 0);
         self.weigh();
         Ok(())
     }

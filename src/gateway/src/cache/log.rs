@@ -9,12 +9,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use ffmpeg_args::HlsOutput;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat, unlinkat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use session::Progress;
@@ -65,8 +66,19 @@ impl Log {
     /// # Errors
     /// Those of the file system.
     pub(super) fn open(folder: impl AsFd, names: &HlsOutput) -> io::Result<Self> {
-        let folder = folder.as_fd();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Self::with(folder.as_fd(), names, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    /// To read it only: closing it waits for no disk.
+    ///
+    /// # Errors
+    /// Those of the file system; `NotFound` if there is none.
+    pub(super) fn read(folder: impl AsFd, names: &HlsOutput) -> io::Result<Self> {
+        Self::with(folder.as_fd(), names, OFlags::RDONLY)
+    }
+
+    fn with(folder: BorrowedFd<'_>, names: &HlsOutput, flags: OFlags) -> io::Result<Self> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(openat(folder, NAME, flags, Mode::from_raw_mode(0o600))?);
         let mut log = Self {
             file,
@@ -85,8 +97,11 @@ impl Log {
                 break;
             };
             let stat = statat(folder, names.segment_name(number), AtFlags::SYMLINK_NOFOLLOW);
-            if !stat.is_ok_and(|stat| stat.st_size.unsigned_abs() == brief.bytes) {
-                break;
+            match stat {
+                Ok(stat) if stat.st_size.unsigned_abs() == brief.bytes => {}
+                Ok(_) | Err(Errno::NOENT) => break,
+                // What can't be looked at now may stand all the same.
+                Err(error) => return Err(error.into()),
             }
             end += line.len() as u64;
             log.note(brief, end);

@@ -55,4 +55,9 @@ impl Metrics {
     pub(super) fn evicted(&self, reason: &str, titles: usize) {
         self.evictions.with_label_values(&[reason]).inc_by(titles as u64);
     }
+
+    #[cfg(test)]
+    pub(super) fn evictions(&self, reason: &str) -> u64 {
+        self.evictions.with_label_values(&[reason]).get()
+    }
 }

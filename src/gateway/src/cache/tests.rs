@@ -109,21 +109,27 @@ impl Stage {
     async fn gives(&self, contents: &[&str]) -> Kept {
         let folder = self.keeps(contents).await;
         assert_eq!(fs::read_to_string(folder.join("init.mp4")).unwrap(), "init");
-        let kept = self.cache.open(&self.title, &names(), 0, None).await.unwrap();
+        let kept = self.open(0, None).await.unwrap();
         assert_eq!(kept.production.stage.borrow().segments.len(), contents.len());
         for (index, content) in contents.iter().enumerate() {
             assert_eq!(kept.state(index).unwrap().unwrap().as_str(), Some(*content));
         }
         let lineage = kept.production.lineage;
-        let beyond = async |have, lineage| {
-            self.cache.open(&self.title, &names(), have, Some(lineage)).await.is_some()
-        };
+        let beyond = async |have, lineage| self.open(have, Some(lineage)).await.is_some();
         let count = contents.len();
         assert!(!beyond(count, lineage).await);
         // What fits no other beginning.
         assert!(count == 1 || beyond(count - 1, lineage).await);
         assert!(count == 1 || !beyond(count - 1, Lineage::new()).await);
         kept
+    }
+
+    async fn open(&self, have: usize, begun: Option<Lineage>) -> Option<Kept> {
+        match self.cache.open(&self.title, &names(), have, begun).await {
+            Opened::Kept(kept) => Some(*kept),
+            Opened::Nothing => None,
+            Opened::Unknown => panic!("nothing hinders"),
+        }
     }
 
     /// Nobody adds to anything any more.
@@ -150,7 +156,8 @@ async fn what_another_worker_writes_anew_is_kept_anew() {
     stage.keeps(&["a", "b", "c"]).await;
     stage.writes(&offer, 6, "another");
     stage.writes(&offer, 7, "and the next");
-    drop(stage.gives(&["a", "another", "and the next"]).await);
+    stage.writes(&offer, 8, "d");
+    drop(stage.gives(&["a", "another", "and the next", "d"]).await);
 }
 
 #[tokio::test]
@@ -163,7 +170,9 @@ async fn nothing_is_taken_away_from_somebody_who_reads() {
     // It can only be added to.
     stage.writes(&offer, 7, "c");
     drop(stage.gives(&["a", "b", "c"]).await);
-    stage.writes(&offer, 6, "another");
+    for number in 6..9 {
+        stage.writes(&offer, number, "another");
+    }
     stage.rests().await;
     drop(stage.gives(&["a", "b", "c"]).await);
 }
@@ -202,9 +211,67 @@ async fn who_goes_on_adds_and_who_begins_anew_replaces() {
     drop(offer);
     drop(stage.gives(&["a", "b", "c"]).await);
     let offer = stage.begin(Segments::default(), None);
-    stage.writes(&offer, 5, "anew");
-    drop(stage.gives(&["anew"]).await);
+    for (number, content) in [(5, "anew"), (6, "e"), (7, "f"), (8, "g")] {
+        stage.writes(&offer, number, content);
+    }
+    drop(stage.gives(&["anew", "e", "f", "g"]).await);
     until(|| stage.shared().size().1 == 1).await;
+}
+
+#[tokio::test]
+async fn nothing_gives_way_to_what_is_shorter() {
+    let stage = Stage::new().await;
+    let offer = stage.begin(Segments::default(), None);
+    for (number, content) in [(5, "a"), (6, "b"), (7, "c")] {
+        stage.writes(&offer, number, content);
+    }
+    drop(offer);
+    let kept = stage.gives(&["a", "b", "c"]).await;
+    let mut begun = kept.production.stage.borrow().segments.clone();
+    let lineage = kept.production.lineage;
+    drop(kept);
+    // Who begins anew, and who goes on before its end.
+    begun.truncate(1);
+    for (segments, lineage) in [(Segments::default(), None), (begun, Some(lineage))] {
+        let offer = stage.begin(segments, lineage);
+        stage.writes(&offer, 6, "shorter");
+        stage.writes(&offer, 7, "than that");
+        drop(offer);
+        stage.rests().await;
+        drop(stage.gives(&["a", "b", "c"]).await);
+    }
+    // Nor to what has lost its beginning.
+    let offer = stage.begin(Segments::default(), None);
+    for number in 5..10 {
+        stage.writes(&offer, number, "longer");
+        fs::remove_file(stage.theirs.path().join("abc5.mp4")).unwrap_or_default();
+    }
+    stage.rests().await;
+    drop(offer);
+    drop(stage.gives(&["a", "b", "c"]).await);
+}
+
+#[tokio::test]
+async fn what_is_broken_is_given_up_once_and_what_cannot_be_read_stays() {
+    let stage = Stage::new().await;
+    let offer = stage.begin(Segments::default(), None);
+    stage.writes(&offer, 5, "a");
+    drop(offer);
+    let kept = stage.gives(&["a"]).await;
+    let folder = stage.keeps(&["a"]).await;
+    stage.rests().await;
+    assert!(!kept.failed(&io::Error::other("a disk that is away")));
+    fs::rename(folder.join("log"), folder.join("away")).unwrap();
+    fs::create_dir(folder.join("log")).unwrap();
+    let opened = stage.cache.open(&stage.title, &names(), 0, None).await;
+    assert!(matches!(opened, Opened::Unknown), "{opened:?}");
+    fs::remove_dir(folder.join("log")).unwrap();
+    fs::rename(folder.join("away"), folder.join("log")).unwrap();
+    assert!(stage.open(0, None).await.is_some());
+    fs::write(folder.join("init.mp4"), "").unwrap();
+    assert!(stage.open(0, None).await.is_none());
+    assert!(kept.failed(&io::ErrorKind::NotFound.into()));
+    assert_eq!(stage.shared().metrics.evictions("broken"), 1);
 }
 
 #[tokio::test]
