@@ -57,7 +57,7 @@ type Log = Mutex<Vec<String>>;
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Display<'a> {
-    library: &'a Library,
+    libva: &'a Library,
     handle: Handle,
     version: (c_int, c_int),
     // libva holds a pointer to it.
@@ -97,7 +97,7 @@ impl<'a> Display<'a> {
             (library.initialize)(handle, &raw mut version.0, &raw mut version.1)
         };
         // From here on `drop` ends what has begun, also after a failure.
-        let display = Self { library, handle, version, log, _node: node };
+        let display = Self { libva: library, handle, version, log, _node: node };
         match display.check(status) {
             Ok(()) => Ok(display),
             Err(status) => {
@@ -112,7 +112,7 @@ impl<'a> Display<'a> {
             return Ok(());
         }
         // SAFETY: gives a static C string for any number.
-        let text = unsafe { CStr::from_ptr((self.library.error_text)(status)) };
+        let text = unsafe { CStr::from_ptr((self.libva.error_text)(status)) };
         Err(Status(format!("{} ({status})", text.to_string_lossy())))
     }
 
@@ -124,7 +124,7 @@ impl<'a> Display<'a> {
     /// The driver's name and version.
     pub(crate) fn vendor(&self) -> String {
         // SAFETY: gives null or a C string that lives as long as the display.
-        let text = unsafe { (self.library.vendor)(self.handle) };
+        let text = unsafe { (self.libva.vendor)(self.handle) };
         if text.is_null() {
             return String::new();
         }
@@ -136,9 +136,9 @@ impl<'a> Display<'a> {
     pub(crate) fn profiles(&self) -> Result<Vec<c_int>, Status> {
         // SAFETY: the handle is valid; the list is as long as the driver demands.
         unsafe {
-            let mut list = vec![0; length((self.library.max_profiles)(self.handle))];
+            let mut list = vec![0; length((self.libva.max_profiles)(self.handle))];
             let mut count = 0;
-            self.check((self.library.profiles)(self.handle, list.as_mut_ptr(), &raw mut count))?;
+            self.check((self.libva.profiles)(self.handle, list.as_mut_ptr(), &raw mut count))?;
             list.truncate(length(count));
             Ok(list)
         }
@@ -148,10 +148,10 @@ impl<'a> Display<'a> {
     pub(crate) fn entrypoints(&self, profile: c_int) -> Result<Vec<c_int>, Status> {
         // SAFETY: the handle is valid; the list is as long as the driver demands.
         unsafe {
-            let mut list = vec![0; length((self.library.max_entrypoints)(self.handle))];
+            let mut list = vec![0; length((self.libva.max_entrypoints)(self.handle))];
             let mut count = 0;
             let status =
-                (self.library.entrypoints)(self.handle, profile, list.as_mut_ptr(), &raw mut count);
+                (self.libva.entrypoints)(self.handle, profile, list.as_mut_ptr(), &raw mut count);
             self.check(status)?;
             list.truncate(length(count));
             Ok(list)
@@ -163,7 +163,7 @@ impl<'a> Display<'a> {
         let mut attribute = Attribute { kind, value: ffi::NOT_SUPPORTED };
         // SAFETY: the handle is valid, and one attribute lies at the pointer.
         let status = unsafe {
-            (self.library.attributes)(self.handle, profile, entrypoint, &raw mut attribute, 1)
+            (self.libva.attributes)(self.handle, profile, entrypoint, &raw mut attribute, 1)
         };
         (status == 0 && attribute.value != ffi::NOT_SUPPORTED).then_some(attribute.value)
     }
@@ -175,7 +175,7 @@ impl<'a> Display<'a> {
         let mut count = MOST_ATTRIBUTES as c_uint;
         // SAFETY: the ids are valid, and so many attributes lie at the pointer.
         let status = unsafe {
-            (self.library.surface_attributes)(
+            (self.libva.surface_attributes)(
                 self.handle,
                 config.id,
                 list.as_mut_ptr(),
@@ -198,7 +198,7 @@ impl<'a> Display<'a> {
         let mut count = MOST_FILTERS as c_uint;
         // SAFETY: the ids are valid, and so many numbers lie at the pointer.
         let status = unsafe {
-            (self.library.filters)(self.handle, context.id, filters.as_mut_ptr(), &raw mut count)
+            (self.libva.filters)(self.handle, context.id, filters.as_mut_ptr(), &raw mut count)
         };
         self.check(status)?;
         let filters = filters[..MOST_FILTERS.min(count as usize)].to_vec();
@@ -216,7 +216,7 @@ impl<'a> Display<'a> {
         // SAFETY: the ids are valid; no filters are given, and the structure is at least as long as
         // libva's.
         let status = unsafe {
-            (self.library.pipeline_caps)(
+            (self.libva.pipeline_caps)(
                 self.handle,
                 context.id,
                 std::ptr::null_mut(),
@@ -233,7 +233,7 @@ impl<'a> Display<'a> {
 impl Drop for Display<'_> {
     fn drop(&mut self) {
         // SAFETY: the handle is valid, and isn't used afterwards.
-        unsafe { (self.library.terminate)(self.handle) };
+        unsafe { (self.libva.terminate)(self.handle) };
     }
 }
 
@@ -252,7 +252,7 @@ impl<'a> Config<'a> {
         let mut id = ffi::INVALID_ID;
         // SAFETY: the handle is valid, and no attributes are given.
         let status = unsafe {
-            (display.library.create_config)(
+            (display.libva.create_config)(
                 display.handle,
                 profile,
                 entrypoint,
@@ -269,7 +269,7 @@ impl<'a> Config<'a> {
 impl Drop for Config<'_> {
     fn drop(&mut self) {
         // SAFETY: the id is valid, and isn't used afterwards.
-        unsafe { (self.display.library.destroy_config)(self.display.handle, self.id) };
+        unsafe { (self.display.libva.destroy_config)(self.display.handle, self.id) };
     }
 }
 
@@ -284,7 +284,7 @@ impl<'a> Context<'a> {
         let mut id = ffi::INVALID_ID;
         // SAFETY: the ids are valid. A context for processing has neither size nor surfaces.
         let status = unsafe {
-            (display.library.create_context)(
+            (display.libva.create_context)(
                 display.handle,
                 config.id,
                 0,
@@ -305,7 +305,7 @@ impl<'a> Context<'a> {
         let mut count = MOST_FILTERS as c_uint;
         // SAFETY: the ids are valid, and so many structures lie at the pointer.
         let status = unsafe {
-            (self.display.library.filter_caps)(
+            (self.display.libva.filter_caps)(
                 self.display.handle,
                 self.id,
                 filter,
@@ -322,7 +322,7 @@ impl<'a> Context<'a> {
 impl Drop for Context<'_> {
     fn drop(&mut self) {
         // SAFETY: the id is valid, and isn't used afterwards.
-        unsafe { (self.display.library.destroy_context)(self.display.handle, self.id) };
+        unsafe { (self.display.libva.destroy_context)(self.display.handle, self.id) };
     }
 }
 
